@@ -1,0 +1,1 @@
+"""What values mean: ids, names and paths, filters, prediction rows. Pure: no I/O, nothing above imported."""

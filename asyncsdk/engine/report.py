@@ -1,0 +1,95 @@
+"""What a run amounted to."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from asyncsdk.engine.transfers import Outcome
+
+__all__ = ["Failure", "Report"]
+
+MAX_FAILURES_KEPT = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One object that did not arrive.
+
+    Attributes:
+        name: What it is called.
+        code: Stable word for what went wrong (`AsyncSDKError.code`).
+        error: The error itself.
+    """
+
+    name: str
+    code: str
+    error: Exception
+
+
+@dataclass(slots=True)
+class Report:
+    """Counts of a run, and its first 1,000 failures in full. Every outcome went to ``on_outcome``, when given.
+
+    Attributes:
+        done: Objects that arrived.
+        skipped: Objects that needed no move.
+        failed: Objects that did not arrive.
+        bytes_done: Bytes of the objects that arrived.
+        seconds: How long the run took.
+        failures_by_code: How many failed for which reason.
+        failures: The first 1,000 of them.
+    """
+
+    done: int = 0
+    skipped: int = 0
+    failed: int = 0
+    bytes_done: int = 0
+    seconds: float = 0.0
+    failures_by_code: Counter[str] = field(default_factory=Counter)
+    failures: list[Failure] = field(default_factory=list)
+
+    def add(self, outcome: Outcome) -> None:
+        """Count *outcome*."""
+        if outcome.error is not None:
+            self.add_failure(outcome.name, outcome.error)
+        elif outcome.status == "skipped":
+            self.skipped += 1
+        else:
+            self.done += 1
+            self.bytes_done += outcome.size_bytes
+
+    def add_failure(self, name: str, error: Exception) -> None:
+        """Count a failure that is no transfer's, such as a refused row."""
+        code = getattr(error, "code", type(error).__name__)
+        self.failed += 1
+        self.failures_by_code[code] += 1
+        if len(self.failures) < MAX_FAILURES_KEPT:
+            self.failures.append(Failure(name, code, error))
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing failed."""
+        return self.failed == 0
+
+    @property
+    def objects(self) -> int:
+        """Objects with an outcome."""
+        return self.done + self.skipped + self.failed
+
+    def raise_for_failures(self) -> None:
+        """Raise when anything failed.
+
+        Raises:
+            ExceptionGroup: The errors of the first 1,000 failures; its message counts them all.
+        """
+        if self.failed:
+            kinds = ", ".join(f"{count} {code}" for code, count in self.failures_by_code.most_common())
+            raise ExceptionGroup(
+                f"{self.failed} of {self.objects} failed: {kinds}",
+                [failure.error for failure in self.failures],
+            )
+
+    def __str__(self) -> str:
+        text = f"{self.done} done, {self.skipped} skipped, {self.failed} failed, {self.bytes_done} bytes"
+        return f"{text} in {self.seconds:.1f} s"

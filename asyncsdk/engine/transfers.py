@@ -1,0 +1,197 @@
+"""What the engine is asked to do, and what it says of it afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, Literal
+
+from asyncsdk.errors import AsyncSDKError, ConfigError, redact_url
+from asyncsdk.targets import FileOrigin, FileTarget, MultipartTarget, Origin, PutTarget, Target, UrlOrigin
+
+__all__ = [
+    "Download",
+    "Outcome",
+    "OutcomeStatus",
+    "Refused",
+    "Skipped",
+    "Source",
+    "StreamSink",
+    "Transfer",
+    "Upload",
+]
+
+Source = Path | str | bytes | bytearray | memoryview | IO[bytes] | AsyncIterable[bytes]
+"""Where bytes of an upload come from: a path, bytes, an open binary file (read from where it stands), or an
+asynchronous iterable of bytes of unknown length."""
+
+
+@dataclass(slots=True)
+class StreamSink:
+    """Takes a download piece by piece, in order, in the event loop.
+
+    Args:
+        send: Called with every piece (at most one part); the next one waits until it returns.
+    """
+
+    send: Callable[[bytes], Awaitable[None]]
+
+
+@dataclass(slots=True, eq=False)
+class Upload:
+    """Send one object.
+
+    Args:
+        source: Where the bytes come from.
+        target: Where they go.
+        size_bytes: Size, when known beforehand; None: found from the source, or unknown for a stream.
+        crc32c: Eight hexadecimal digits, when known beforehand: the bytes sent must have it.
+        key: The caller's own name for it, carried to the outcome, never looked at.
+        name: What to call it in reports; found from the source when empty.
+    """
+
+    source: Source
+    target: Target
+    size_bytes: int | None = None
+    crc32c: str | None = None
+    key: Any = None
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.source, str):
+            self.source = Path(self.source)
+        if isinstance(self.source, bytearray):
+            self.source = memoryview(self.source)
+        if not isinstance(self.target, (PutTarget, MultipartTarget, FileTarget)):
+            raise ConfigError(
+                f"target must be a PutTarget, MultipartTarget or FileTarget, not {type(self.target).__name__}"
+            )
+        if not self.name:
+            self.name = describe_source(self.source)
+
+
+@dataclass(slots=True, eq=False)
+class Download:
+    """Fetch one object.
+
+    Args:
+        origin: A URL, or an origin with size, checksum and ETag when they are known.
+        sink: A path (temporary file beside it, then renamed), None (kept in memory: ``Outcome.data``), or a `StreamSink`.
+        key: The caller's own name for it, carried to the outcome, never looked at.
+        name: What to call it in reports; found from the sink or the URL when empty.
+    """
+
+    origin: Origin
+    sink: Path | StreamSink | None
+    key: Any = None
+    name: str = ""
+
+    def __init__(
+        self,
+        origin: Origin | str,
+        sink: Path | str | StreamSink | None = None,
+        *,
+        key: Any = None,
+        name: str = "",
+    ) -> None:
+        self.origin = UrlOrigin(origin) if isinstance(origin, str) else origin
+        if not isinstance(self.origin, (UrlOrigin, FileOrigin)):
+            raise ConfigError(f"origin must be a URL, UrlOrigin or FileOrigin, not {type(origin).__name__}")
+        self.sink = Path(sink) if isinstance(sink, str) else sink
+        self.key = key
+        self.name = name or (str(self.sink) if isinstance(self.sink, Path) else describe_origin(self.origin))
+
+
+@dataclass(slots=True, eq=False)
+class Skipped:
+    """Nothing to move: a feed says so, and it becomes an outcome like any other."""
+
+    name: str
+    size_bytes: int = 0
+    key: Any = None
+    reply: Any = None
+
+
+@dataclass(slots=True, eq=False)
+class Refused:
+    """Never to be moved: a bad name, a missing source, a refusal of the platform."""
+
+    name: str
+    error: AsyncSDKError
+    key: Any = None
+
+
+Transfer = Upload | Download | Skipped | Refused
+"""What a feed gives."""
+
+OutcomeStatus = Literal["done", "skipped", "failed"]
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of one transfer. Final when it is handed out: settled with the platform where there is one.
+
+    Attributes:
+        transfer: As it was given.
+        status: ``done``, ``skipped`` (nothing needed to move) or ``failed``.
+        error: Why it failed, else None.
+        size_bytes: Bytes of the object.
+        seconds: From the start of its first attempt to its end.
+        attempts: Requests tried for it (for an object in parts, of the part tried most often); 0 when none was needed.
+        etag: Validator the server gave.
+        checksum: ``crc32c:XXXXXXXX`` of the bytes that moved.
+        verified: Whether the checksum was compared with one from the other end.
+        reply: What the platform said when it was settled; the body of the server's reply when there is no platform.
+        data: The bytes, for a download into memory.
+    """
+
+    transfer: Transfer
+    status: OutcomeStatus
+    error: AsyncSDKError | None = None
+    size_bytes: int = 0
+    seconds: float = 0.0
+    attempts: int = 0
+    etag: str | None = None
+    checksum: str | None = None
+    verified: bool = False
+    reply: Any = None
+    data: bytes | None = field(default=None, repr=False)
+
+    @property
+    def ok(self) -> bool:
+        """Whether the object is where it should be: done or skipped."""
+        return self.error is None
+
+    @property
+    def name(self) -> str:
+        return self.transfer.name
+
+    @property
+    def crc32c(self) -> str | None:
+        """The eight hexadecimal digits of ``checksum``."""
+        return None if self.checksum is None else self.checksum.removeprefix("crc32c:")
+
+
+def describe_source(source: Source) -> str:
+    """Return what to call *source* in errors and reports."""
+    if isinstance(source, (Path, str)):
+        return str(source)
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return "<bytes>"
+    name = getattr(source, "name", None)
+    return name if isinstance(name, str) else "<stream>"
+
+
+def describe_origin(origin: Origin) -> str:
+    """Return what to call *origin* in errors and reports."""
+    return redact_url(origin.url) if isinstance(origin, UrlOrigin) else str(origin.path)
+
+
+def describe_target(target: Target) -> str:
+    """Return what to call *target* in errors and reports."""
+    if isinstance(target, FileTarget):
+        return str(target.folder / target.name)
+    if isinstance(target, MultipartTarget):
+        return redact_url(target.part_urls[0]) if target.part_urls else "<multipart upload>"
+    return redact_url(target.url)

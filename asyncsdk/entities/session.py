@@ -1,0 +1,23 @@
+"""What an entity knows of its client."""
+
+from __future__ import annotations
+
+from typing import Protocol, TypeVar
+
+from asyncsdk.engine import Engine
+from asyncsdk.protocol.base import Message
+
+__all__ = ["Session"]
+
+R = TypeVar("R")
+
+
+class Session(Protocol):
+    """Sends messages and moves bytes for entities; the client is one."""
+
+    @property
+    def engine(self) -> Engine:
+        """The engine that moves the client's bytes."""
+
+    async def send(self, message: Message[R]) -> R:
+        """Return the platform's reply to *message*; raises as `Platform.send`."""

@@ -1,0 +1,543 @@
+"""Every error this package raises, and what may be done about it.
+
+::
+
+    AsyncSDKError
+      ConfigError (also ValueError)
+      UnsupportedOperation     platform, operation
+      RequestError             no answer came
+        ConnectionFailed  RequestTimeout (phase)
+      ResponseError            status, code, request_id, body
+        BadRequest  Unauthenticated  PermissionDenied  NotFound  Conflict
+        RateLimited (retry_after)  ServerError  MalformedResponse
+      TransferError            source, destination, part, bytes_done
+        ChecksumMismatch (expected, actual)  ObjectChanged  SourceChanged  SourceNotFound  SourceUnreadable
+        IncompleteTransfer (declared, received)  DestinationFull  DestinationUnwritable  DeadlineExceeded
+      InvalidName              name
+      InvalidRow               file, line
+      StoreError               path
+      JournalCorrupt           path
+      ForkedProcessError
+
+``retryable`` is a property of the error; the one retry loop asks it. ``code`` is a stable word for reports and
+scripts. Messages never contain the query of a URL or a token: every URL passes `redact_url` on its way in.
+Cancellation is never one of these.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+from urllib.parse import urlsplit
+
+__all__ = [
+    "AsyncSDKError",
+    "BadRequest",
+    "BlockingCallInAsyncWarning",
+    "ChecksumMismatch",
+    "ConfigError",
+    "Conflict",
+    "ConnectionFailed",
+    "DeadlineExceeded",
+    "DestinationFull",
+    "DestinationUnwritable",
+    "ForkedProcessError",
+    "IncompleteTransfer",
+    "InvalidName",
+    "InvalidRow",
+    "JournalCorrupt",
+    "MalformedResponse",
+    "NotFound",
+    "ObjectChanged",
+    "PermissionDenied",
+    "RateLimited",
+    "RequestError",
+    "RequestTimeout",
+    "ResponseError",
+    "ServerError",
+    "SourceChanged",
+    "SourceNotFound",
+    "SourceUnreadable",
+    "StoreError",
+    "TransferError",
+    "Unauthenticated",
+    "UnsupportedOperation",
+    "redact_url",
+    "response_error",
+]
+
+
+def redact_url(url: str) -> str:
+    """Return *url* without what could authorize anybody: user info, query and fragment.
+
+    Text that is not an absolute URL loses its query and fragment.
+    """
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        port = f":{parts.port}" if parts.port else ""
+    except ValueError:
+        return "<malformed URL>"
+    if ":" in host:
+        host = f"[{host}]"
+    secret = "?..." if parts.query or parts.fragment else ""
+    return f"{parts.scheme}://{host}{port}{parts.path}{secret}" if parts.scheme else f"{parts.path}{secret}"
+
+
+class AsyncSDKError(Exception):
+    """Base of every error of this package."""
+
+    code: ClassVar[str] = "error"
+    """Stable word for reports and scripts; never changes between releases."""
+
+    retryable: bool = False
+    """Whether the same operation may succeed when it is tried again."""
+
+
+class ConfigError(AsyncSDKError, ValueError):
+    """A setting or argument makes no sense; the message says which and what is allowed."""
+
+    code = "config"
+
+
+class UnsupportedOperation(AsyncSDKError):
+    """The platform in use has no such operation."""
+
+    code = "unsupported"
+
+    def __init__(self, platform: str, operation: str) -> None:
+        super().__init__(f"the platform {platform!r} has no operation {operation!r}")
+        self.platform = platform
+        self.operation = operation
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.platform, self.operation)
+
+
+# --- no answer came ------------------------------------------------------------------------------------------
+
+
+class RequestError(AsyncSDKError):
+    """A request got no answer."""
+
+    code = "request"
+    retryable = True
+
+
+class ConnectionFailed(RequestError):
+    """The connection could not be made, or broke before the answer was whole."""
+
+    code = "connection"
+
+
+class RequestTimeout(RequestError):
+    """Nothing moved for longer than the timeout of one phase: ``connect``, ``send``, ``reply`` or ``slot``."""
+
+    code = "timeout"
+
+    def __init__(self, phase: str, timeout_seconds: float | None = None, url: str = "") -> None:
+        where = f" ({redact_url(url)})" if url else ""
+        limit = f" for {timeout_seconds:g} s" if timeout_seconds is not None else ""
+        super().__init__(f"nothing moved{limit} in phase {phase!r}{where}")
+        self.phase = phase
+        self.timeout_seconds = timeout_seconds
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.phase, self.timeout_seconds)
+
+
+# --- the answer says no --------------------------------------------------------------------------------------
+
+
+class ResponseError(AsyncSDKError):
+    """The server answered with a refusal.
+
+    Attributes:
+        status: HTTP status; 0 when a platform in this process answered.
+        code: The server's stable word when it gave one, else this class's.
+        request_id: What to quote to whoever runs the server; empty when unknown.
+        body: What the server said, decoded JSON or text, at most 64 KiB.
+    """
+
+    code = "response"
+    default_status: ClassVar[int] = 0
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        code: str | None = None,
+        request_id: str = "",
+        body: Any = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = self.default_status if status is None else status
+        if code:
+            self.code = code  # type: ignore[misc]  # the server's word is finer than the class's
+        self.request_id = request_id
+        self.body = body
+        self.retry_after = retry_after
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild_response_error, (type(self), self.args[0], self.__dict__)
+
+    def __str__(self) -> str:
+        message = super().__str__()
+        return f"{message} (request {self.request_id})" if self.request_id else message
+
+
+def _rebuild_response_error(cls: type[ResponseError], message: str, state: dict[str, Any]) -> ResponseError:
+    error = cls(message)
+    error.__dict__.update(state)
+    return error
+
+
+class BadRequest(ResponseError):
+    """The request itself is wrong; sending it again gives the same answer (400, 411, 413, 414, 422)."""
+
+    code = "bad_request"
+    default_status = 400
+
+
+class Unauthenticated(ResponseError):
+    """No token, or one that the server does not know (401). ``asyncsdk login`` stores a good one."""
+
+    code = "unauthenticated"
+    default_status = 401
+
+
+class PermissionDenied(ResponseError):
+    """The token or the signature is good for something else (403)."""
+
+    code = "permission_denied"
+    default_status = 403
+
+
+class NotFound(ResponseError):
+    """There is no such thing, or not for this principal (404, 410)."""
+
+    code = "not_found"
+    default_status = 404
+
+
+class Conflict(ResponseError):
+    """The name is taken, is ambiguous, or a precondition failed (409, 412).
+
+    Attributes:
+        ids: Ids of the entities in the way, when the server names them.
+    """
+
+    code = "conflict"
+    default_status = 409
+
+    def __init__(self, message: str, *, ids: tuple[str, ...] = (), **facts: Any) -> None:
+        super().__init__(message, **facts)
+        self.ids = ids
+
+
+class RateLimited(ResponseError):
+    """The server asks for fewer requests (429, or 503 with ``SlowDown``)."""
+
+    code = "rate_limited"
+    default_status = 429
+    retryable = True
+
+
+class ServerError(ResponseError):
+    """The server failed (5xx, 408)."""
+
+    code = "server_error"
+    default_status = 500
+    retryable = True
+
+
+class MalformedResponse(ResponseError):
+    """The answer cannot be what it claims to be."""
+
+    code = "malformed_response"
+    retryable = True
+
+
+_BY_STATUS: Mapping[int, type[ResponseError]] = {
+    401: Unauthenticated,
+    403: PermissionDenied,
+    404: NotFound,
+    408: ServerError,
+    409: Conflict,
+    410: NotFound,
+    412: Conflict,
+    429: RateLimited,
+}
+
+
+def response_error(
+    status: int,
+    message: str,
+    *,
+    code: str | None = None,
+    request_id: str = "",
+    body: Any = None,
+    retry_after: float | None = None,
+    ids: tuple[str, ...] = (),
+) -> ResponseError:
+    """Return the typed error for an HTTP status that is a refusal."""
+    cls = _BY_STATUS.get(status)
+    if cls is None:
+        cls = ServerError if status >= 500 else BadRequest if status >= 400 else MalformedResponse
+    facts: dict[str, Any] = {
+        "status": status,
+        "code": code,
+        "request_id": request_id,
+        "body": body,
+        "retry_after": retry_after,
+    }
+    error = cls(message, ids=ids, **facts) if issubclass(cls, Conflict) else cls(message, **facts)
+    if status in {501, 505, 507}:  # the server says that it cannot, not that it failed this time
+        error.retryable = False
+    return error
+
+
+# --- moving bytes --------------------------------------------------------------------------------------------
+
+
+class TransferError(AsyncSDKError):
+    """Bytes did not arrive as they should.
+
+    Attributes:
+        source: Where they came from: a path, ``<bytes>``, ``<stream>`` or a URL without its query.
+        destination: Where they were going, in the same form.
+        part: Number of the part, from 1; None when the object is not split.
+        bytes_done: Bytes that had moved.
+    """
+
+    code = "transfer"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        source: str = "",
+        destination: str = "",
+        part: int | None = None,
+        bytes_done: int = 0,
+    ) -> None:
+        super().__init__(message)
+        self.source = source
+        self.destination = destination
+        self.part = part
+        self.bytes_done = bytes_done
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild_transfer_error, (type(self), self.args, self.__dict__)
+
+
+def _rebuild_transfer_error(
+    cls: type[TransferError], arguments: tuple[Any, ...], state: dict[str, Any]
+) -> TransferError:
+    error = cls.__new__(cls, *arguments)
+    error.args = arguments
+    error.__dict__.update(state)
+    return error
+
+
+class ChecksumMismatch(TransferError):
+    """All bytes arrived and they are wrong."""
+
+    code = "checksum_mismatch"
+    retryable = True
+
+    def __init__(self, expected: str, actual: str, **facts: Any) -> None:
+        super().__init__(f"checksum differs: expected {expected}, got {actual}", **facts)
+        self.expected = expected
+        self.actual = actual
+
+
+class ObjectChanged(TransferError):
+    """The object on the server was replaced while it was being read; start the download again."""
+
+    code = "object_changed"
+
+
+class SourceChanged(TransferError):
+    """The source changed size or time while it was being read."""
+
+    code = "source_changed"
+
+
+class SourceNotFound(TransferError):
+    """There is no such source."""
+
+    code = "source_not_found"
+
+
+class SourceUnreadable(TransferError):
+    """The source is there but cannot be read: a folder, a device, or no permission."""
+
+    code = "source_unreadable"
+
+
+class IncompleteTransfer(TransferError):
+    """Fewer or more bytes came than were declared."""
+
+    code = "incomplete"
+    retryable = True
+
+    def __init__(self, declared: int, received: int, **facts: Any) -> None:
+        super().__init__(f"{declared} bytes were declared, {received} came", **facts)
+        self.declared = declared
+        self.received = received
+
+
+class DestinationFull(TransferError):
+    """No space or quota is left where the bytes should go; free some and run the same call again."""
+
+    code = "destination_full"
+
+
+class DestinationUnwritable(TransferError):
+    """The destination cannot be written: a missing permission, a folder where a file is meant."""
+
+    code = "destination_unwritable"
+
+
+class DeadlineExceeded(TransferError):
+    """The time given to the whole operation is over."""
+
+    code = "deadline"
+
+
+# --- names, rows, local state --------------------------------------------------------------------------------
+
+
+class InvalidName(AsyncSDKError, ValueError):
+    """A name or path that cannot be stored; the message says what is wrong with it.
+
+    Attributes:
+        name: The name as it was given, at most 200 characters of it.
+    """
+
+    code = "invalid_name"
+
+    def __init__(self, name: str, reason: str) -> None:
+        shown = name if len(name) <= 200 else f"{name[:200]}..."
+        super().__init__(f"{shown!r} {reason}")
+        self.name = shown
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.name, self.reason)
+
+
+class InvalidRow(AsyncSDKError, ValueError):
+    """A row that cannot be used.
+
+    Attributes:
+        file: The file it stands in; empty for rows from memory.
+        line: Its line, or its position among the rows given, from 1.
+        reason: What is wrong.
+    """
+
+    code = "invalid_row"
+
+    def __init__(self, reason: str, *, line: int, file: str = "") -> None:
+        super().__init__(f"{file or 'rows'}, line {line}: {reason}")
+        self.file = file
+        self.line = line
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild_invalid_row, (self.reason, self.line, self.file)
+
+
+def _rebuild_invalid_row(reason: str, line: int, file: str) -> InvalidRow:
+    return InvalidRow(reason, line=line, file=file)
+
+
+class StoreError(AsyncSDKError):
+    """The data folder of an embedded platform cannot be used; nothing in it was changed.
+
+    Attributes:
+        path: The folder or file concerned.
+    """
+
+    code = "store"
+
+    def __init__(self, path: str | Path, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path = str(path)
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.path, self.reason)
+
+
+class JournalCorrupt(AsyncSDKError):
+    """A journal cannot be read.
+
+    Attributes:
+        path: The journal's file.
+    """
+
+    code = "journal_corrupt"
+
+    def __init__(self, path: str | Path, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path = str(path)
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.path, self.reason)
+
+
+class ForkedProcessError(AsyncSDKError):
+    """A call that was under way in the parent process when this one was forked; make a new call here."""
+
+    code = "forked"
+
+
+class BlockingCallInAsyncWarning(UserWarning):
+    """A blocking call was made on a thread that runs an event loop; use the async twin named in the message."""
+
+
+_SOURCE_ERRNO = {errno.ENOENT: SourceNotFound, errno.ENOTDIR: SourceNotFound}
+_FULL_ERRNO = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@contextmanager
+def os_errors(
+    role: Literal["source", "destination"],
+    *,
+    source: str = "",
+    destination: str = "",
+    part: int | None = None,
+) -> Iterator[None]:
+    """Translate `OSError` raised inside into the transfer error that says which end it concerns."""
+    try:
+        yield
+    except OSError as error:
+        raise os_error(error, role, source=source, destination=destination, part=part) from error
+
+
+def os_error(
+    error: OSError,
+    role: Literal["source", "destination"],
+    *,
+    source: str = "",
+    destination: str = "",
+    part: int | None = None,
+) -> TransferError:
+    """Return the transfer error for an `OSError` at the *role* end of a transfer."""
+    reason = error.strerror or str(error)
+    cls: type[TransferError]
+    if role == "source":
+        cls = _SOURCE_ERRNO.get(error.errno or 0, SourceUnreadable)
+        shown = source
+    else:
+        cls = DestinationFull if error.errno in _FULL_ERRNO else DestinationUnwritable
+        shown = destination
+    return cls(f"{shown}: {reason}", source=source, destination=destination, part=part)

@@ -1,0 +1,1 @@
+"""HTTP for bulk bytes: one small Protocol, and its implementations."""

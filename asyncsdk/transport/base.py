@@ -1,0 +1,223 @@
+"""The seam between the engine and whatever speaks HTTP: one request in, one reply out.
+
+A transport moves the bytes of one request and says what came back. It does not retry, follow redirects, decode
+bodies or judge a status: the engine does. It must send the URL byte for byte as given, never log a query or a header
+value, keep connections alive, and be safe to call from many tasks of one event loop.
+
+Bodies are a closed set, so that an implementation can choose its best path for each: `BytesBody` and `FileBody`.
+Where the body of a reply goes is decided by ``Request.on_head``, which sees status and headers first and returns a
+`Sink` or None (then the body is kept in the reply, up to a limit). File reads, file writes and checksums of more than
+a few KiB happen off the event loop.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+from asyncsdk.checksums import Crc32c
+from asyncsdk.errors import SourceChanged, redact_url
+
+__all__ = [
+    "Body",
+    "BytesBody",
+    "FileBody",
+    "Headers",
+    "Reply",
+    "ReplyHead",
+    "Request",
+    "Sink",
+    "Timeouts",
+    "Transport",
+]
+
+MAX_KEPT_BODY_BYTES = 64 * 1024
+"""How much of a body nobody wants is kept: enough for any error message."""
+
+OnBytes = Callable[[int], None]
+"""Called with the number of bytes that just moved; must not block or raise."""
+
+
+class Headers(Mapping[str, str]):
+    """Headers of a reply: names in any case, the values of a repeated one joined by a comma."""
+
+    __slots__ = ("_values",)
+
+    def __init__(self, pairs: Iterator[tuple[str, str]] | list[tuple[str, str]]) -> None:
+        values: dict[str, str] = {}
+        for name, value in pairs:
+            name = name.lower()
+            values[name] = f"{values[name]}, {value}" if name in values else value
+        self._values = values
+
+    def __getitem__(self, name: str) -> str:
+        return self._values[name.lower()]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        return f"Headers({sorted(self._values)})"
+
+
+@dataclass(slots=True)
+class BytesBody:
+    """A body in memory. Its owner keeps it unchanged until the reply is there."""
+
+    data: bytes | memoryview
+
+    @property
+    def size_bytes(self) -> int:
+        return len(self.data)
+
+
+@dataclass(slots=True)
+class FileBody:
+    """Bytes ``[start, stop)`` of an open file.
+
+    Args:
+        fd: Read with positioned reads only; never closed by the transport.
+        start: First byte.
+        stop: One past the last byte.
+        name: What to call the file in errors.
+        checksum: Fed with the bytes in order as they are sent; a fresh one for every attempt.
+    """
+
+    fd: int
+    start: int
+    stop: int
+    name: str = "<file>"
+    checksum: Crc32c | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        return self.stop - self.start
+
+    def read(self, offset: int, size_bytes: int) -> bytes:
+        """Return up to *size_bytes* from *offset* (relative to ``start``), checksummed. Blocking.
+
+        Raises:
+            SourceChanged: The file ends before ``stop``.
+        """
+        wanted = min(size_bytes, self.size_bytes - offset)
+        data = os.pread(self.fd, wanted, self.start + offset)
+        if not data and wanted:
+            raise SourceChanged(
+                f"{self.name}: ends after {self.start + offset} bytes, {self.stop} were there when it was opened; "
+                "it was changed while being sent, upload it again",
+                source=self.name,
+                bytes_done=offset,
+            )
+        if self.checksum is not None:
+            self.checksum.update(data)
+        return data
+
+
+Body = BytesBody | FileBody
+
+
+@runtime_checkable
+class Sink(Protocol):
+    """Takes the body of one reply, in order."""
+
+    def write(self, data: bytes) -> None:
+        """Take *data*. Called off the event loop when data is large; blocking is allowed, keeping it is not needed.
+
+        Raises what says why it cannot be taken; the transport passes that on unchanged and drops the connection.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyHead:
+    """Status and headers of a reply."""
+
+    status: int
+    headers: Headers
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came back.
+
+    Attributes:
+        status: HTTP status.
+        headers: All of them.
+        body: What no sink took, at most 64 KiB of it.
+        size_bytes: Bytes of body that came, sink or not.
+    """
+
+    status: int
+    headers: Headers
+    body: bytes = b""
+    size_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Longest single waits, in seconds. None of them bounds a whole request.
+
+    Args:
+        connect: Name lookup, connection and TLS handshake.
+        idle: No byte moves in either direction.
+        reply: From the last byte sent to the first byte of the reply.
+    """
+
+    connect: float = 10.0
+    idle: float = 60.0
+    reply: float = 120.0
+
+
+@dataclass(slots=True)
+class Request:
+    """One request.
+
+    Args:
+        method: In capitals.
+        url: Absolute; sent byte for byte as given.
+        headers: Without ``Host`` and ``Content-Length``, which the transport adds.
+        body: None sends none (PUT, POST and PATCH then say ``Content-Length: 0``).
+        on_head: Sees status and headers when they arrive (informational ones are passed over) and returns where the
+            body goes, or None to keep the start of it in the reply. What it raises ends the request and is passed on.
+        on_sent: Told of body bytes as they leave.
+        on_received: Told of body bytes as they arrive.
+        timeouts: None takes the transport's own.
+    """
+
+    method: str
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: Body | None = None
+    on_head: Callable[[ReplyHead], Sink | None] | None = None
+    on_sent: OnBytes | None = None
+    on_received: OnBytes | None = None
+    timeouts: Timeouts | None = None
+
+    def __repr__(self) -> str:
+        size = None if self.body is None else self.body.size_bytes
+        return f"Request({self.method} {redact_url(self.url)}, body={size})"
+
+
+class Transport(Protocol):
+    """Sends requests over connections that it keeps."""
+
+    async def send(self, request: Request) -> Reply:
+        """Send *request* and return when its reply is whole.
+
+        A reply that comes before the body was sent whole is returned as the reply; the connection is then dropped.
+        When cancelled, the connection is dropped and nothing is written to the sink afterwards.
+
+        Raises:
+            ConnectionFailed: No connection, or it broke before the reply was whole.
+            RequestTimeout: A wait of `Timeouts` ran out.
+            IncompleteTransfer: The reply's body is shorter or longer than it declared.
+            MalformedResponse: What came is no HTTP.
+            SourceChanged: A `FileBody` is shorter than it was.
+        """
+
+    async def aclose(self) -> None:
+        """Close all connections. Calling it again does nothing."""
