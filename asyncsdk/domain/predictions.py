@@ -63,7 +63,7 @@ def _check_prediction(prediction: Any, kind: PredictionKind, categories: Collect
     if category not in categories:
         return f"the task has no category {category!r}"
     score = prediction.get("score")
-    if not _is_number(score):
+    if score is None or not _is_number(score):
         return f"'score' must be a number, not {_type_of(score)}"
     if not 0 <= score <= 1:
         return f"'score' must lie between 0 and 1, not {score}"

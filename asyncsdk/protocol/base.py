@@ -15,11 +15,11 @@ from functools import cache
 from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
 
 import orjson
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, PlainSerializer
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, PlainSerializer, ValidationError
 
 from asyncsdk.domain.filters import Filter
 from asyncsdk.domain.ids import Id
-from asyncsdk.errors import AsyncSDKError, Conflict, InvalidName, InvalidRow, NotFound, response_error
+from asyncsdk.errors import AsyncSDKError, BadRequest, Conflict, InvalidName, InvalidRow, NotFound, response_error
 
 __all__ = [
     "Delete",
@@ -209,6 +209,15 @@ def Delete(path: str) -> Route:  # noqa: N802
 _registry: dict[str, type[Message[Any]]] = {}
 
 
+def _explained(error: ValidationError) -> AsyncSDKError:
+    first = error.errors(include_url=False, include_input=False)[0]
+    cause = first.get("ctx", {}).get("error")
+    if isinstance(cause, InvalidName):
+        return cause
+    where = ".".join(str(part) for part in first["loc"])
+    return BadRequest(f"{where or 'message'}: {first['msg'].removeprefix('Value error, ')}")
+
+
 class Message(Value, Generic[R]):
     """One operation. Its reply is of type ``R``; what it does stands in the subclass's docstring."""
 
@@ -217,15 +226,28 @@ class Message(Value, Generic[R]):
     route: ClassVar[Route]
     reply_type: ClassVar[Any]
 
+    def __init__(self, **fields: Any) -> None:
+        """Build the message.
+
+        Raises:
+            InvalidName: A name or path cannot be used.
+            BadRequest: Another field makes no sense; the message says which and why.
+        """
+        try:
+            super().__init__(**fields)
+        except ValidationError as error:
+            raise _explained(error) from None
+
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
         super().__pydantic_init_subclass__(**kwargs)
         if "route" not in cls.__dict__:
             return
         for base in cls.__mro__:
-            arguments = getattr(base, "__pydantic_generic_metadata__", {}).get("args")
+            arguments: tuple[Any, ...] = getattr(base, "__pydantic_generic_metadata__", {}).get("args", ())
             if arguments:
-                cls.reply_type = Page[arguments[0]] if issubclass(cls, ListMessage) else arguments[0]
+                record: Any = arguments[0]
+                cls.reply_type = Page.__class_getitem__(record) if issubclass(cls, ListMessage) else record
                 break
         unknown = set(cls.route.path_fields) - cls.model_fields.keys()
         if unknown:

@@ -216,7 +216,10 @@ class CommitPredictionParts(Message[IngestedRows]):
 
 
 class UploadPredictionRows(Message[IngestedRows]):
-    """Store a few prediction rows (below 256 KiB) that come inside the message."""
+    """Store a few prediction rows (below 256 KiB) that come inside the message.
+
+    A row that is null stands for a blank line: counted as a line, passed over.
+    """
 
     route: ClassVar = Post("/datasets/{dataset_id}/predictions")
     dataset_id: Id

@@ -1,0 +1,100 @@
+"""Checkpoints: the saved weights of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from os import PathLike
+
+from asyncsdk.domain.filters import Filter
+from asyncsdk.engine import ProgressCallback
+from asyncsdk.entities.base import BoundRecord, entity_id
+from asyncsdk.entities.checkpoint_transfers import download_checkpoint
+from asyncsdk.entities.pages import AsyncPages, listing
+from asyncsdk.entities.session import Session
+from asyncsdk.errors import ConfigError
+from asyncsdk.protocol.checkpoints import (
+    CheckpointRecord,
+    DeleteCheckpoint,
+    FindCheckpoint,
+    GetCheckpoint,
+    ListCheckpoints,
+    WhichCheckpoint,
+)
+
+__all__ = ["AsyncCheckpoint", "AsyncCheckpoints"]
+
+
+class AsyncCheckpoint(BoundRecord, CheckpointRecord):
+    """Saved weights: their record, and what can be done with them."""
+
+    async def download(
+        self, destination: str | PathLike[str], *, on_progress: ProgressCallback | None = None
+    ) -> AsyncCheckpoint:
+        """Download the weights into a file; as `AsyncModel.download_checkpoint`."""
+        await download_checkpoint(self._client, self, destination, on_progress=on_progress)
+        return self
+
+    async def refresh(self) -> AsyncCheckpoint:
+        """Return the checkpoint's record as it is now."""
+        message = GetCheckpoint(model_id=self.model_id, checkpoint_id=self.id)
+        return self._bind(await self._client.send(message), self._client)
+
+    async def delete(self) -> None:
+        """Delete the checkpoint."""
+        await self._client.send(DeleteCheckpoint(model_id=self.model_id, checkpoint_id=self.id))
+
+
+class AsyncCheckpoints:
+    """The checkpoints of one model."""
+
+    def __init__(self, session: Session, model_id: str) -> None:
+        self._session = session
+        self._model_id = model_id
+
+    def _bind(self, record: CheckpointRecord) -> AsyncCheckpoint:
+        return AsyncCheckpoint._bind(record, self._session)
+
+    async def get(
+        self, checkpoint: CheckpointRecord | str | None = None, *, which: WhichCheckpoint | int | None = None
+    ) -> AsyncCheckpoint:
+        """Return one checkpoint, by id or by what it is.
+
+        Args:
+            checkpoint: The checkpoint or its id.
+            which: ``best``, ``last`` (committed last), ``final``, or the number of an epoch.
+
+        Raises:
+            NotFound: There is no such checkpoint.
+        """
+        if (checkpoint is None) == (which is None):
+            raise ConfigError("give either the id of the checkpoint or which=...")
+        if checkpoint is not None:
+            checkpoint_id = entity_id(checkpoint, "checkpoint")
+            return self._bind(
+                await self._session.send(GetCheckpoint(model_id=self._model_id, checkpoint_id=checkpoint_id))
+            )
+        if isinstance(which, int):
+            message = FindCheckpoint(model_id=self._model_id, epoch=which)
+        elif which in {"best", "last", "final"}:
+            message = FindCheckpoint(model_id=self._model_id, which=which)
+        else:
+            raise ConfigError(f"which is 'best', 'last', 'final' or the number of an epoch, not {which!r}")
+        return self._bind(await self._session.send(message))
+
+    def list(
+        self, *, filter: Filter | None = None, sort: Sequence[str] = (), limit: int | None = None
+    ) -> AsyncPages[AsyncCheckpoint]:
+        """List the checkpoints, lazily, in order of commit unless sorted otherwise.
+
+        Args:
+            filter: Which ones; None for all.
+            sort: Field names, ``-`` before one that goes down.
+            limit: How many at most.
+        """
+        message = ListCheckpoints(model_id=self._model_id, filter=filter, sort=tuple(sort))
+        return listing(self._session, message, self._bind, limit=limit)
+
+    async def delete(self, checkpoint: CheckpointRecord | str) -> None:
+        """Delete a checkpoint."""
+        checkpoint_id = entity_id(checkpoint, "checkpoint")
+        await self._session.send(DeleteCheckpoint(model_id=self._model_id, checkpoint_id=checkpoint_id))

@@ -1,0 +1,313 @@
+"""Datasets, and the verbs that move their items."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from asyncsdk.domain.filters import Filter
+from asyncsdk.domain.ids import make_id
+from asyncsdk.engine import OutcomeCallback, ProgressCallback, Report
+from asyncsdk.entities.base import BoundRecord, entity_id, given, optional_id
+from asyncsdk.entities.downloading import ItemDownloadFeed, OnExistingFile
+from asyncsdk.entities.globs import PathFilter
+from asyncsdk.entities.item_source import batches_of
+from asyncsdk.entities.item_uploads import ItemSource
+from asyncsdk.entities.items import AsyncItems
+from asyncsdk.entities.lookup import exactly_one, get_by_name, project_id_for_lookup
+from asyncsdk.entities.pages import AsyncPages, listing
+from asyncsdk.entities.prediction_uploads import upload_predictions
+from asyncsdk.entities.predictions import AsyncPredictions, AsyncPredictionTasks, task_name
+from asyncsdk.entities.rows import RowSource
+from asyncsdk.entities.session import Session
+from asyncsdk.entities.uploading import ItemUploadFeed
+from asyncsdk.errors import ConfigError, NotFound
+from asyncsdk.protocol.datasets import (
+    CreateDataset,
+    DatasetKind,
+    DatasetRecord,
+    DeleteDataset,
+    GetDataset,
+    ListDatasets,
+    UpdateDataset,
+)
+from asyncsdk.protocol.predictions import PredictionTaskRecord
+from asyncsdk.protocol.projects import ProjectRecord
+from asyncsdk.protocol.uploads import OnExisting
+
+__all__ = ["AsyncDataset", "AsyncDatasets"]
+
+
+class AsyncDataset(BoundRecord, DatasetRecord):
+    """A dataset: its fields, and what can be done with it."""
+
+    @property
+    def items(self) -> AsyncItems:
+        """The items of this dataset."""
+        return AsyncItems(self._client, self.id)
+
+    @property
+    def prediction_tasks(self) -> AsyncPredictionTasks:
+        """The prediction tasks of this dataset."""
+        return AsyncPredictionTasks(self._client, self.id)
+
+    @property
+    def predictions(self) -> AsyncPredictions:
+        """The predictions stored for items of this dataset."""
+        return AsyncPredictions(self._client, self.id)
+
+    async def upload(
+        self,
+        source: ItemSource,
+        *,
+        include: Sequence[str] | None = None,
+        exclude: Sequence[str] | None = None,
+        on_existing: OnExisting = "skip_same",
+        dry_run: bool = False,
+        on_progress: ProgressCallback | None = None,
+        on_outcome: OutcomeCallback | None = None,
+    ) -> Report:
+        """Upload files, bytes or streams as items of this dataset.
+
+        Every object ends in exactly one outcome; one that fails does not stop the others. Items appear in batches as
+        they are committed, each with all its bytes, durable when their outcome is there. Running the same call again
+        sends only what is missing. Memory is bounded, whatever the number and size of objects.
+
+        Args:
+            source: A folder (walked lazily; hidden files included; links to files followed, to folders not), a file, an
+                `ItemTable`, a mapping of columns or a data frame, or an (asynchronous) iterable of `ItemUpload` or
+                paths. An iterable is pulled as transfers need it, in the event loop.
+            include: Patterns as in `pathlib`; only paths that match one. None: all.
+            exclude: Patterns; paths that match one, or lie in a folder that does, are left out.
+            on_existing: ``skip_same`` leaves an item of equal size and crc32c untouched and replaces others;
+                ``overwrite`` replaces; ``fail`` refuses.
+            dry_run: Say what would be sent (outcomes ``skipped`` with reply ``would_send``) and change nothing.
+            on_progress: Told how far it is, at most every 0.1 s.
+            on_outcome: Told every outcome; ``outcome.key`` of its transfer is a `PreparedItem`.
+
+        Returns:
+            Counts, bytes, seconds, failures by kind and the first 1,000 in full; ``raise_for_failures()``.
+
+        Raises:
+            SourceNotFound: The folder or file is not there, or has nothing to upload.
+            NotFound, Unauthenticated, PermissionDenied, Conflict: The dataset is gone, closed to you, or read-only.
+            ConnectionFailed, RequestTimeout: The server went away for longer than retries last.
+        """
+        if on_existing not in {"skip_same", "overwrite", "fail"}:
+            raise ConfigError(f"on_existing is 'skip_same', 'overwrite' or 'fail', not {on_existing!r}")
+        nothing = None
+        if isinstance(source, (str, PathLike)):
+            matching = " that matches include and exclude" if include or exclude else ""
+            nothing = f"{source}: holds no file{matching}; nothing to upload"
+        feed = ItemUploadFeed(
+            self._client,
+            self.id,
+            batches_of(source, PathFilter(include, exclude)),
+            on_existing=on_existing,
+            dry_run=dry_run,
+            nothing=nothing,
+        )
+        try:
+            return await self._client.engine.collect(feed, on_progress=on_progress, on_outcome=on_outcome)
+        finally:
+            await feed.aclose()
+
+    async def download(
+        self,
+        destination: str | PathLike[str],
+        *,
+        filter: Filter | None = None,
+        include: Sequence[str] | None = None,
+        exclude: Sequence[str] | None = None,
+        on_existing: OnExistingFile = "skip_same",
+        dry_run: bool = False,
+        on_progress: ProgressCallback | None = None,
+        on_outcome: OutcomeCallback | None = None,
+    ) -> Report:
+        """Download items into a folder, byte for byte, each under its path.
+
+        A file appears under its name only when all bytes are there and their checksum is right. Every item ends in
+        exactly one outcome; one that fails does not stop the others. Memory is bounded.
+
+        Args:
+            destination: The folder; made when missing.
+            filter: Which items; None for all.
+            include: Patterns as in `pathlib`; only paths that match one. None: all.
+            exclude: Patterns; paths that match one, or lie in a folder that does, are left out.
+            on_existing: ``skip_same`` leaves a file of equal size and crc32c untouched and replaces others;
+                ``overwrite`` replaces; ``fail`` refuses.
+            dry_run: Say what would be fetched (outcomes ``skipped`` with reply ``would_fetch``) and change nothing.
+            on_progress: Told how far it is, at most every 0.1 s.
+            on_outcome: Told every outcome; ``outcome.key`` of its transfer is the item's record.
+
+        Returns:
+            Counts, bytes, seconds, failures by kind and the first 1,000 in full; ``raise_for_failures()``.
+
+        Raises:
+            NotFound, Unauthenticated, PermissionDenied: The dataset is gone or closed to you.
+            ConnectionFailed, RequestTimeout: The server went away for longer than retries last.
+        """
+        if on_existing not in {"skip_same", "overwrite", "fail"}:
+            raise ConfigError(f"on_existing is 'skip_same', 'overwrite' or 'fail', not {on_existing!r}")
+        feed = ItemDownloadFeed(
+            self._client,
+            self.id,
+            Path(destination),
+            filter=filter,
+            paths=PathFilter(include, exclude),
+            on_existing=on_existing,
+            dry_run=dry_run,
+        )
+        return await self._client.engine.collect(feed, on_progress=on_progress, on_outcome=on_outcome)
+
+    async def upload_predictions(
+        self,
+        task: PredictionTaskRecord | str,
+        rows: RowSource,
+        *,
+        on_progress: ProgressCallback | None = None,
+    ) -> Report:
+        """Store prediction rows for items of this dataset; a row for an item replaces the earlier one.
+
+        Few rows travel inside one message, many packed into parts of about 4 MiB. A bad row (unknown path or category,
+        malformed) is a failure with its line, and does not stop the others. Durable when it returns.
+
+        Args:
+            task: The prediction task or its name.
+            rows: A JSONL file, or an (asynchronous) iterable of rows
+                ``{"path": ..., "predictions": [{"category", "score", "bbox"?: [x, y, w, h] in pixels, ...}]}``.
+            on_progress: Told how far the parts are; in parts and bytes, not rows.
+
+        Returns:
+            ``done`` counts rows stored, ``failed`` rows refused, with an `InvalidRow` for each of the first 1,000.
+
+        Raises:
+            NotFound: There is no such task.
+            SourceNotFound, SourceUnreadable: The file is not there or cannot be read.
+        """
+        return await upload_predictions(self._client, self.id, task_name(task), rows, on_progress=on_progress)
+
+    async def refresh(self) -> AsyncDataset:
+        """Return the dataset as it is now."""
+        return self._bind(await self._client.send(GetDataset(dataset_id=self.id)), self._client)
+
+    async def update(
+        self,
+        *,
+        name: str | None = None,
+        description: str | None = None,
+        is_readonly: bool | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> AsyncDataset:
+        """Change the fields that are given and return the dataset as it is then.
+
+        Raises:
+            Conflict: The name is taken, or the dataset changed since it was read; ``refresh()`` and try again.
+        """
+        changes = given(name=name, description=description, is_readonly=is_readonly, metadata=metadata)
+        message = UpdateDataset(dataset_id=self.id, if_updated_at=self.updated_at, **changes)
+        return self._bind(await self._client.send(message), self._client)
+
+    async def delete(self) -> None:
+        """Delete the dataset with its items, prediction tasks and predictions."""
+        await self._client.send(DeleteDataset(dataset_id=self.id))
+
+
+class AsyncDatasets:
+    """The datasets of a platform."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def _bind(self, record: DatasetRecord) -> AsyncDataset:
+        return AsyncDataset._bind(record, self._session)
+
+    async def create(
+        self,
+        name: str,
+        *,
+        project: ProjectRecord | str | None = None,
+        kind: DatasetKind = "files",
+        description: str = "",
+        metadata: Mapping[str, Any] | None = None,
+        exist_ok: bool = False,
+    ) -> AsyncDataset:
+        """Create a dataset.
+
+        Args:
+            name: Unique within the project, 1 to 255 characters.
+            project: The project or its id; None: the default project.
+            kind: What its items are: ``files``, ``images`` or ``videos``.
+            description: Free text.
+            metadata: JSON object of your own.
+            exist_ok: Return the dataset of that name, unchanged, when there is one.
+
+        Raises:
+            Conflict: The name is taken in the project.
+        """
+        message = CreateDataset(
+            name=name,
+            dataset_id=make_id(),
+            project_id=optional_id(project, "project"),
+            kind=kind,
+            description=description,
+            metadata=dict(metadata or {}),
+            exist_ok=exist_ok,
+        )
+        return self._bind(await self._session.send(message))
+
+    async def get(
+        self,
+        dataset: DatasetRecord | str | None = None,
+        *,
+        name: str | None = None,
+        project: ProjectRecord | str | None = None,
+    ) -> AsyncDataset:
+        """Return one dataset, by id, or by name within a project (None: the default project).
+
+        Raises:
+            NotFound: There is none.
+        """
+        exactly_one("dataset", dataset, name)
+        if name is not None:
+            listed = ListDatasets(project_id=await project_id_for_lookup(self._session, project))
+            return self._bind(await get_by_name(self._session, "dataset", listed, name))
+        assert dataset is not None
+        return self._bind(await self._session.send(GetDataset(dataset_id=entity_id(dataset, "dataset"))))
+
+    async def exists(self, name: str, *, project: ProjectRecord | str | None = None) -> bool:
+        """Whether a project (None: the default project) has a dataset of that name."""
+        try:
+            await self.get(name=name, project=project)
+        except NotFound:
+            return False
+        return True
+
+    def list(
+        self,
+        *,
+        project: ProjectRecord | str | None = None,
+        filter: Filter | None = None,
+        sort: Sequence[str] = (),
+        limit: int | None = None,
+    ) -> AsyncPages[AsyncDataset]:
+        """List datasets, lazily, by name unless sorted otherwise.
+
+        Args:
+            project: Only those of a project; None for all.
+            filter: Which ones; None for all.
+            sort: Field names, ``-`` before one that goes down.
+            limit: How many at most.
+        """
+        message = ListDatasets(project_id=optional_id(project, "project"), filter=filter, sort=tuple(sort))
+        return listing(self._session, message, self._bind, limit=limit)
+
+    async def delete(self, dataset: DatasetRecord | str) -> None:
+        """Delete a dataset with its items, prediction tasks and predictions."""
+        await self._session.send(DeleteDataset(dataset_id=entity_id(dataset, "dataset")))
+
+    def from_json(self, data: Mapping[str, Any]) -> AsyncDataset:
+        """Return the dataset that ``to_json`` wrote, without a request."""
+        return self._bind(DatasetRecord.model_validate(data))

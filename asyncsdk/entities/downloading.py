@@ -1,0 +1,129 @@
+"""The feed behind ``dataset.download``: list a page, look what is there already, ask where the rest can be read."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Literal
+
+import anyio.to_thread
+
+from asyncsdk.domain.filters import Filter
+from asyncsdk.domain.paths import path_below
+from asyncsdk.engine import Download, Outcome, Refused, Skipped, Transfer, Upload
+from asyncsdk.engine.sources import checksum_of_file
+from asyncsdk.entities.globs import PathFilter
+from asyncsdk.entities.pages import EntityPage, listing
+from asyncsdk.entities.session import Session
+from asyncsdk.errors import AsyncSDKError, Conflict, NotFound
+from asyncsdk.protocol.base import MAX_BULK_ENTRIES
+from asyncsdk.protocol.items import ItemRecord, ListItems, PrepareDownloads
+from asyncsdk.targets import Origin, Target
+
+__all__ = ["ItemDownloadFeed", "OnExistingFile"]
+
+OnExistingFile = Literal["skip_same", "overwrite", "fail"]
+"""What happens to a file that stands where an item goes: nothing when size and crc32c are equal and replaced otherwise
+(``skip_same``), replaced (``overwrite``), refused (``fail``)."""
+
+
+class ItemDownloadFeed:
+    """Gives the downloads that bring items of a dataset into a folder.
+
+    Args:
+        session: Where messages go.
+        dataset_id: The dataset.
+        folder: Where files go.
+        filter: Which items; None for all.
+        paths: Which paths.
+        on_existing: What happens to files that stand there.
+        dry_run: Whether to say what would be fetched instead of fetching it: such outcomes are ``skipped`` with the
+            reply ``would_fetch``.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        dataset_id: str,
+        folder: Path,
+        *,
+        filter: Filter | None,
+        paths: PathFilter,
+        on_existing: OnExistingFile,
+        dry_run: bool = False,
+    ) -> None:
+        self._session = session
+        self._dataset_id = dataset_id
+        self._folder = folder
+        self._paths = paths
+        self._on_existing = on_existing
+        self._dry_run = dry_run
+        message = ListItems(dataset_id=dataset_id, filter=filter)
+        self._pages: AsyncIterator[EntityPage[ItemRecord]] = listing(session, message, lambda record: record).pages(
+            MAX_BULK_ENTRIES
+        )
+        self._waiting: deque[ItemRecord] = deque()
+
+    async def take(self, want: int) -> Sequence[Transfer]:
+        while not self._waiting:
+            page = await anext(self._pages, None)
+            if page is None:
+                return ()
+            self._waiting.extend(item for item in page.entries if self._paths.keeps(item.path))
+        items = [self._waiting.popleft() for _ in range(min(want, MAX_BULK_ENTRIES, len(self._waiting)))]
+        result: list[Transfer] = []
+        to_fetch: list[tuple[ItemRecord, Path]] = []
+        for item, found in zip(items, await anyio.to_thread.run_sync(self._look, items), strict=True):
+            if isinstance(found, Path):
+                to_fetch.append((item, found))
+            else:
+                result.append(found)
+        if self._dry_run:
+            result.extend(Skipped(item.path, item.size_bytes, item, "would_fetch") for item, _ in to_fetch)
+        elif to_fetch:
+            origins = await self._origins([item.id for item, _ in to_fetch])
+            for (item, path), origin in zip(to_fetch, origins, strict=True):
+                if origin is None:
+                    result.append(Refused(item.path, NotFound(f"{item.path}: was deleted meanwhile"), item))
+                else:
+                    result.append(Download(origin, path, key=item, name=item.path))
+        return result
+
+    async def renew(self, transfer: Upload | Download, *, first_part: int = 1) -> Target | Origin | None:
+        item: ItemRecord = transfer.key
+        return (await self._origins([item.id]))[0]
+
+    async def settle(self, outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
+        return outcomes
+
+    async def _origins(self, item_ids: list[str]) -> tuple[Origin | None, ...]:
+        message = PrepareDownloads(dataset_id=self._dataset_id, item_ids=tuple(item_ids))
+        return (await self._session.send(message)).origins
+
+    def _look(self, items: list[ItemRecord]) -> list[Path | Skipped | Refused]:
+        """Return, for each item, where it goes, or why it does not. Blocking."""
+        return [self._look_at(item) for item in items]
+
+    def _look_at(self, item: ItemRecord) -> Path | Skipped | Refused:
+        try:
+            path = path_below(self._folder, item.path)
+            if self._on_existing == "overwrite":
+                return path
+            try:
+                status = os.stat(path)  # noqa: PTH116  # pathlib's way costs 3 us more, for each of ten million files
+            except (FileNotFoundError, NotADirectoryError):
+                return path
+            if self._on_existing == "fail":
+                raise Conflict(f"{path}: stands there already; remove it or choose another on_existing")
+            if not stat.S_ISREG(status.st_mode) or status.st_size != item.size_bytes:
+                return path
+            if checksum_of_file(path, item.size_bytes) != item.crc32c:
+                return path
+        except AsyncSDKError as error:
+            return Refused(item.path, error, item)
+        except OSError:  # it cannot be looked at: writing will tell, with the error that fits
+            return path
+        return Skipped(item.path, item.size_bytes, item)
