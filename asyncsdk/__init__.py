@@ -1,5 +1,43 @@
-"""The asyncsdk platform and engine."""
+"""asyncsdk: an async engine that moves bytes in bulk through signed URLs, and the entity API of ML data platforms.
+
+Start with `AsyncClient` (or its blocking twin `Client`); the engine alone is `asyncsdk.engine`.
+"""
 
 from asyncsdk._version import __version__
+from asyncsdk.client import AsyncClient
+from asyncsdk.config import Settings
+from asyncsdk.domain.filters import AllOf, AnyOf, Condition, Filter, Not
+from asyncsdk.engine import Failure, Outcome, Progress, Report, TransferConfig
+from asyncsdk.entities.checkpoints import AsyncCheckpoint
+from asyncsdk.entities.datasets import AsyncDataset
+from asyncsdk.entities.item_uploads import ItemTable, ItemUpload
+from asyncsdk.entities.items import AsyncItem
+from asyncsdk.entities.models import AsyncModel
+from asyncsdk.entities.predictions import AsyncPredictionTask
+from asyncsdk.entities.projects import AsyncProject
+from asyncsdk.errors import AsyncSDKError
 
-__all__ = ["__version__"]
+__all__ = [
+    "AllOf",
+    "AnyOf",
+    "AsyncCheckpoint",
+    "AsyncClient",
+    "AsyncDataset",
+    "AsyncItem",
+    "AsyncModel",
+    "AsyncPredictionTask",
+    "AsyncProject",
+    "AsyncSDKError",
+    "Condition",
+    "Failure",
+    "Filter",
+    "ItemTable",
+    "ItemUpload",
+    "Not",
+    "Outcome",
+    "Progress",
+    "Report",
+    "Settings",
+    "TransferConfig",
+    "__version__",
+]

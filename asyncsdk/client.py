@@ -13,7 +13,7 @@ from asyncsdk.engine import Engine, TransferConfig
 from asyncsdk.entities.datasets import AsyncDatasets
 from asyncsdk.entities.models import AsyncModels
 from asyncsdk.entities.projects import AsyncProjects
-from asyncsdk.errors import ConfigError
+from asyncsdk.errors import ConfigError, Unauthenticated
 from asyncsdk.platforms.base import Platform
 from asyncsdk.protocol.base import Message
 from asyncsdk.protocol.users import UserRecord, WhoAmI

@@ -96,6 +96,17 @@ class AsyncSDKError(Exception):
     retryable: bool = False
     """Whether the same operation may succeed when it is tried again."""
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Constructors take facts, not the message that Exception would give back to them.
+        return _rebuild, (type(self), self.args, self.__dict__)
+
+
+def _rebuild(cls: type[AsyncSDKError], arguments: tuple[Any, ...], state: dict[str, Any]) -> AsyncSDKError:
+    error = cls.__new__(cls, *arguments)
+    error.args = arguments
+    error.__dict__.update(state)
+    return error
+
 
 class ConfigError(AsyncSDKError, ValueError):
     """A setting or argument makes no sense; the message says which and what is allowed."""
@@ -112,9 +123,6 @@ class UnsupportedOperation(AsyncSDKError):
         super().__init__(f"the platform {platform!r} has no operation {operation!r}")
         self.platform = platform
         self.operation = operation
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.platform, self.operation)
 
 
 # --- no answer came ------------------------------------------------------------------------------------------
@@ -144,9 +152,6 @@ class RequestTimeout(RequestError):
         super().__init__(f"nothing moved{limit} in phase {phase!r}{where}")
         self.phase = phase
         self.timeout_seconds = timeout_seconds
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.phase, self.timeout_seconds)
 
 
 # --- the answer says no --------------------------------------------------------------------------------------
@@ -183,18 +188,9 @@ class ResponseError(AsyncSDKError):
         self.body = body
         self.retry_after = retry_after
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild_response_error, (type(self), self.args[0], self.__dict__)
-
     def __str__(self) -> str:
         message = super().__str__()
         return f"{message} (request {self.request_id})" if self.request_id else message
-
-
-def _rebuild_response_error(cls: type[ResponseError], message: str, state: dict[str, Any]) -> ResponseError:
-    error = cls(message)
-    error.__dict__.update(state)
-    return error
 
 
 class BadRequest(ResponseError):
@@ -332,18 +328,6 @@ class TransferError(AsyncSDKError):
         self.part = part
         self.bytes_done = bytes_done
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild_transfer_error, (type(self), self.args, self.__dict__)
-
-
-def _rebuild_transfer_error(
-    cls: type[TransferError], arguments: tuple[Any, ...], state: dict[str, Any]
-) -> TransferError:
-    error = cls.__new__(cls, *arguments)
-    error.args = arguments
-    error.__dict__.update(state)
-    return error
-
 
 class ChecksumMismatch(TransferError):
     """All bytes arrived and they are wrong."""
@@ -429,9 +413,6 @@ class InvalidName(AsyncSDKError, ValueError):
         self.name = shown
         self.reason = reason
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.name, self.reason)
-
 
 class InvalidRow(AsyncSDKError, ValueError):
     """A row that cannot be used.
@@ -450,13 +431,6 @@ class InvalidRow(AsyncSDKError, ValueError):
         self.line = line
         self.reason = reason
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild_invalid_row, (self.reason, self.line, self.file)
-
-
-def _rebuild_invalid_row(reason: str, line: int, file: str) -> InvalidRow:
-    return InvalidRow(reason, line=line, file=file)
-
 
 class StoreError(AsyncSDKError):
     """The data folder of an embedded platform cannot be used; nothing in it was changed.
@@ -472,9 +446,6 @@ class StoreError(AsyncSDKError):
         self.path = str(path)
         self.reason = reason
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.path, self.reason)
-
 
 class JournalCorrupt(AsyncSDKError):
     """A journal cannot be read.
@@ -489,9 +460,6 @@ class JournalCorrupt(AsyncSDKError):
         super().__init__(f"{path}: {reason}")
         self.path = str(path)
         self.reason = reason
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.path, self.reason)
 
 
 class ForkedProcessError(AsyncSDKError):

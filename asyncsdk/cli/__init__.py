@@ -1,1 +1,5 @@
-"""."""
+"""The command line: ``asyncsdk COMMAND``, or ``python -m asyncsdk COMMAND``."""
+
+from asyncsdk.cli.program import main
+
+__all__ = ["main"]

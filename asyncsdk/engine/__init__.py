@@ -1,6 +1,7 @@
 """The engine: moves bytes through signed URLs. Has never heard of a dataset. All its public names are here."""
 
 from asyncsdk.engine.config import GiB, KiB, MiB, RetryPolicy, TransferConfig
+from asyncsdk.engine.engine import Engine
 from asyncsdk.engine.feed import Feed, IterableFeed
 from asyncsdk.engine.progress import OutcomeCallback, Progress, ProgressCallback
 from asyncsdk.engine.report import Failure, Report
@@ -10,6 +11,7 @@ from asyncsdk.transport.base import Timeouts
 
 __all__ = [
     "Download",
+    "Engine",
     "Failure",
     "Feed",
     "FileOrigin",

@@ -61,9 +61,15 @@ class Report:
 
     def add_failure(self, name: str, error: Exception) -> None:
         """Count a failure that is no transfer's, such as a refused row."""
+        self.add_failures(1, name, error)
+
+    def add_failures(self, count: int, name: str, error: Exception) -> None:
+        """Count *count* failures of one cause, kept as one entry."""
+        if count < 1:
+            return
         code = getattr(error, "code", type(error).__name__)
-        self.failed += 1
-        self.failures_by_code[code] += 1
+        self.failed += count
+        self.failures_by_code[code] += count
         if len(self.failures) < MAX_FAILURES_KEPT:
             self.failures.append(Failure(name, code, error))
 

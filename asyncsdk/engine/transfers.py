@@ -51,7 +51,7 @@ class Upload:
         name: What to call it in reports; found from the source when empty.
     """
 
-    source: Source
+    source: Source = field(repr=False)
     target: Target
     size_bytes: int | None = None
     crc32c: str | None = None
@@ -67,6 +67,8 @@ class Upload:
             raise ConfigError(
                 f"target must be a PutTarget, MultipartTarget or FileTarget, not {type(self.target).__name__}"
             )
+        if self.crc32c is not None:
+            parse_crc32c(self.crc32c)
         if not self.name:
             self.name = describe_source(self.source)
 
@@ -77,7 +79,8 @@ class Download:
 
     Args:
         origin: A URL, or an origin with size, checksum and ETag when they are known.
-        sink: A path (temporary file beside it, then renamed), None (kept in memory: ``Outcome.data``), or a `StreamSink`.
+        sink: A path (temporary file beside it, then renamed), None (kept in memory: ``Outcome.data``), or a
+            `StreamSink`.
         key: The caller's own name for it, carried to the outcome, never looked at.
         name: What to call it in reports; found from the sink or the URL when empty.
     """
@@ -98,6 +101,8 @@ class Download:
         self.origin = UrlOrigin(origin) if isinstance(origin, str) else origin
         if not isinstance(self.origin, (UrlOrigin, FileOrigin)):
             raise ConfigError(f"origin must be a URL, UrlOrigin or FileOrigin, not {type(origin).__name__}")
+        if self.origin.crc32c is not None:
+            parse_crc32c(self.origin.crc32c)
         self.sink = Path(sink) if isinstance(sink, str) else sink
         self.key = key
         self.name = name or (str(self.sink) if isinstance(self.sink, Path) else describe_origin(self.origin))
@@ -171,6 +176,16 @@ class Outcome:
     def crc32c(self) -> str | None:
         """The eight hexadecimal digits of ``checksum``."""
         return None if self.checksum is None else self.checksum.removeprefix("crc32c:")
+
+
+def parse_crc32c(text: str) -> int:
+    """Return the value of eight hexadecimal digits; `ConfigError` when it is something else."""
+    try:
+        if len(text) == 8:
+            return int.from_bytes(bytes.fromhex(text), "big")
+    except ValueError:
+        pass  # said below, for both
+    raise ConfigError(f"a crc32c is written as eight hexadecimal digits, not {text!r}")
 
 
 def describe_source(source: Source) -> str:

@@ -28,7 +28,7 @@ class BoundRecord(EntityRecord):
     @classmethod
     def _bind(cls, record: Any, session: Session) -> Self:
         # Not validated again: a record of the same fields came from the platform, and listings make many of them.
-        entity = cast(Self, cls.model_construct(**dict(record)))
+        entity = cast("Self", cls.model_construct(**dict(record)))
         entity._session = session
         return entity
 

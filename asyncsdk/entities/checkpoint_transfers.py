@@ -9,8 +9,8 @@ from typing import Any
 
 from asyncsdk.domain.ids import make_id
 from asyncsdk.domain.paths import path_below
-from asyncsdk.engine import Download, Outcome, ProgressCallback, Source, Upload
-from asyncsdk.engine.sources import known_size
+from asyncsdk.engine import Download, Feed, Outcome, ProgressCallback, Source, Upload
+from asyncsdk.entities.local_files import known_size
 from asyncsdk.entities.session import Session
 from asyncsdk.errors import AsyncSDKError, MalformedResponse
 from asyncsdk.protocol.checkpoints import (
@@ -95,7 +95,7 @@ async def upload_checkpoint(
     CommitCheckpoint(
         model_id=model_id, checkpoint_id=make_id(), key=f"{'0' * 24}-{'0' * 32}", size_bytes=0, crc32c="0" * 8, **facts
     )
-    outcome = await session.engine.run_one(_UploadFeed(session, model_id, source, facts), on_progress=on_progress)
+    outcome = await _run(session, _UploadFeed(session, model_id, source, facts), on_progress)
     record = outcome.reply
     if not isinstance(record, CheckpointRecord):
         raise MalformedResponse(f"the platform committed a checkpoint and answered {type(record).__name__}")
@@ -139,6 +139,16 @@ async def download_checkpoint(
     path = Path(destination)
     if path.is_dir():
         path = path_below(path, record.filename or f"{record.id}.bin")
-    await session.engine.run_one(
-        _DownloadFeed(session, record, path), on_progress=on_progress, bytes_total=record.size_bytes
-    )
+    await _run(session, _DownloadFeed(session, record, path), on_progress, bytes_total=record.size_bytes)
+
+
+async def _run(
+    session: Session, feed: Feed, on_progress: ProgressCallback | None, *, bytes_total: int | None = None
+) -> Outcome:
+    """Move the one object of *feed* and return its outcome; raises its error."""
+    run = session.engine.run(feed, on_progress=on_progress, objects_total=1, bytes_total=bytes_total)
+    async with run as outcomes:
+        (outcome,) = [outcome async for outcome in outcomes]
+    if outcome.error is not None:
+        raise outcome.error
+    return outcome

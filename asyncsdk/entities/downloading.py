@@ -14,8 +14,8 @@ import anyio.to_thread
 from asyncsdk.domain.filters import Filter
 from asyncsdk.domain.paths import path_below
 from asyncsdk.engine import Download, Outcome, Refused, Skipped, Transfer, Upload
-from asyncsdk.engine.sources import checksum_of_file
 from asyncsdk.entities.globs import PathFilter
+from asyncsdk.entities.local_files import checksum_of_file
 from asyncsdk.entities.pages import EntityPage, listing
 from asyncsdk.entities.session import Session
 from asyncsdk.errors import AsyncSDKError, Conflict, NotFound

@@ -124,7 +124,7 @@ class _RowFeed:
             self._count(ingested, sent.size_bytes)
 
     async def _send_inline(self, part: PackedPart) -> None:
-        rows, problems = decode_part(part)
+        rows, problems = decode_part(part, self._file)
         for problem in problems:
             self._report.add_failure(f"line {problem.line}", problem)
         if part.rows > len(problems):

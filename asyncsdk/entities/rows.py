@@ -160,17 +160,22 @@ async def _in_thread(parts: Iterator[PackedPart]) -> AsyncIterator[PackedPart]:
             close()
 
 
-def decode_part(part: PackedPart) -> tuple[list[Any], list[InvalidRow]]:
-    """Return the rows of *part* for sending them inside a message, None for blank lines, and those that are no JSON."""
+def decode_part(part: PackedPart, file: str = "") -> tuple[list[Any], list[InvalidRow]]:
+    """Return the rows of *part* to send inside a message, None for blank lines, and what is wrong with those that are
+    no rows; *file* is what the problems call the file."""
     rows: list[Any] = []
     problems: list[InvalidRow] = []
     for number, line in enumerate(part.data[:-1].split(b"\n"), start=part.first_line):
         if not line or line.isspace():
             rows.append(None)
             continue
+        row = None
         try:
-            rows.append(orjson.loads(line))
+            row = orjson.loads(line)
         except orjson.JSONDecodeError as error:
-            rows.append(None)
-            problems.append(InvalidRow(f"no JSON: {error}", line=number))
+            problems.append(InvalidRow(f"no JSON: {error}", line=number, file=file))
+        else:
+            if row is None:
+                problems.append(InvalidRow("a row is an object, not null", line=number, file=file))
+        rows.append(row)
     return rows, problems

@@ -24,9 +24,9 @@ from asyncsdk.checksums import crc32c, crc32c_hex
 from asyncsdk.domain.ids import make_id
 from asyncsdk.domain.paths import check_item_path
 from asyncsdk.engine import Download, Outcome, Refused, Skipped, Source, Transfer, Upload
-from asyncsdk.engine.sources import checksum_of_file, known_size
 from asyncsdk.entities.item_source import ItemBatches
 from asyncsdk.entities.item_uploads import Given, ItemUpload
+from asyncsdk.entities.local_files import checksum_of_file, known_size
 from asyncsdk.entities.recent import RecentNames
 from asyncsdk.entities.session import Session
 from asyncsdk.entities.walking import printable

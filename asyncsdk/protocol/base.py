@@ -256,10 +256,13 @@ class Message(Value, Generic[R]):
 
     def split(self) -> tuple[str, dict[str, Any]]:
         """Return the path with its placeholders filled, and the other fields that were given, JSON-ready."""
-        values = self.model_dump(mode="json", exclude_unset=True)
+        # Fields inside fields go whole, defaults too: the kind of a filter is one.
+        values = self.model_dump(mode="json", include=self.model_fields_set)
         path = self.route.path
         for name in self.route.path_fields:
             path = path.replace("{" + name + "}", str(values.pop(name)))
+        if not self.route.has_body:  # a query has no null: text of that spelling would be taken for it
+            values = {name: value for name, value in values.items() if value is not None}
         return path, values
 
     @classmethod

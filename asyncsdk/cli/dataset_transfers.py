@@ -1,0 +1,258 @@
+"""``asyncsdk upload`` and ``asyncsdk download``: the items of a dataset."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import AsyncIterator, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import anyio.to_thread
+
+from asyncsdk.cli.exits import ExitCode
+from asyncsdk.cli.invocation import Invocation
+from asyncsdk.cli.options import add_common, add_project, add_selection, add_transfer
+from asyncsdk.cli.references import Reference, create_dataset, find_dataset
+from asyncsdk.cli.reports import entry_of, failed_entry, read_failed
+from asyncsdk.cli.runs import Run
+from asyncsdk.client import AsyncClient
+from asyncsdk.domain.filters import Condition
+from asyncsdk.engine import Outcome, Refused, Skipped
+from asyncsdk.entities.datasets import AsyncDataset
+from asyncsdk.entities.globs import PathFilter
+from asyncsdk.entities.item_uploads import ItemUpload
+from asyncsdk.entities.uploading import PreparedItem
+from asyncsdk.entities.walking import walk_folder
+from asyncsdk.errors import NotFound, SourceNotFound
+
+__all__ = ["add_commands"]
+
+_BATCH = 500
+_MAX_PATHS_PER_FILTER = 100
+_MAX_FILTER_CHARACTERS = 4000
+"""A filter travels in the query of a URL, which servers limit to 8 KiB and more."""
+
+
+def add_commands(commands: Any) -> None:
+    """Add the commands to the parser."""
+    parser = commands.add_parser(
+        "upload",
+        help="upload a folder or a file as items of a dataset",
+        description="Upload a folder (hidden files too; links to files are followed, links to folders are not) or a "
+        "file as items\nof a dataset. Running it again sends only what is missing or differs.",
+    )
+    parser.add_argument("path", metavar="PATH", type=Path, help="folder or file")
+    parser.add_argument("dataset", metavar="DATASET", help="name, project/name, or id")
+    add_project(parser)
+    parser.add_argument("--create", action="store_true", help="make the dataset, and its project, when missing")
+    add_selection(parser)
+    add_transfer(parser)
+    add_common(parser)
+    parser.set_defaults(work=upload)
+
+    parser = commands.add_parser(
+        "download",
+        help="download the items of a dataset into a folder",
+        description="Download the items of a dataset into a folder, byte for byte. Running it again fetches only what "
+        "is missing or differs.",
+    )
+    parser.add_argument("dataset", metavar="DATASET", help="name, project/name, or id")
+    parser.add_argument("destination", metavar="DEST", type=Path, help="folder; made when missing")
+    add_project(parser)
+    add_selection(parser)
+    add_transfer(parser)
+    add_common(parser)
+    parser.set_defaults(work=download)
+
+
+# --- upload --------------------------------------------------------------------------------------------------
+
+
+async def upload(invocation: Invocation) -> ExitCode:
+    """Run ``asyncsdk upload``."""
+    given = invocation.arguments
+    reference = Reference.parse(given.dataset, given.project)
+    source: Path = given.path
+    if given.retry is None and not source.exists():
+        raise SourceNotFound(f"{source}: there is no such file or folder", source=str(source))
+    async with invocation.client() as client:
+        dataset = await _dataset_to_fill(client, invocation, reference)
+        exclude = [*(given.exclude or ()), *_own_report(source, given.report)]
+        with Run(invocation, "upload") as run:
+
+            def on_outcome(outcome: Outcome) -> None:
+                run.tally.add(outcome)
+                run.write(_upload_entry(outcome, source))
+
+            if dataset is None:
+                for outcome in await anyio.to_thread.run_sync(
+                    lambda: list(_would_send(source, PathFilter(given.include, exclude)))
+                ):
+                    on_outcome(outcome)
+            else:
+                await dataset.upload(
+                    source if given.retry is None else _failed_uploads(run, given.retry, given.include, exclude),
+                    include=given.include,
+                    exclude=exclude,
+                    on_existing=given.on_existing,
+                    dry_run=given.dry_run,
+                    on_progress=run.progress.show,
+                    on_outcome=on_outcome,
+                )
+        return run.exit_code
+
+
+async def _dataset_to_fill(client: AsyncClient, invocation: Invocation, reference: Reference) -> AsyncDataset | None:
+    """Return the dataset; None when it is to be created and nothing may change."""
+    try:
+        return await find_dataset(client, reference)
+    except NotFound:
+        if not invocation.arguments.create or reference.is_perhaps_id:
+            raise
+    if invocation.arguments.dry_run:
+        invocation.output.note(f"would create the dataset {reference}")
+        return None
+    return await create_dataset(client, reference)
+
+
+def _would_send(source: Path, paths: PathFilter) -> Iterator[Outcome]:
+    """Yield what an upload into an empty dataset would do. Blocking."""
+    found: Iterator[ItemUpload | Refused] = (
+        iter([ItemUpload(source)]) if source.is_file() else walk_folder(source, paths)
+    )
+    for item in found:
+        if isinstance(item, Refused):
+            yield Outcome(item, "failed", error=item.error)
+        else:
+            size = os.stat(str(item.source)).st_size  # noqa: PTH116  # the name may be bytes no Path shows
+            key = PreparedItem(item, item.item_path, size)
+            yield Outcome(Skipped(item.item_path, size, key, "would_send"), "skipped", size_bytes=size,
+                          reply="would_send")  # fmt: skip
+
+
+def _upload_entry(outcome: Outcome, root: Path) -> dict[str, Any]:
+    known = outcome.transfer.key
+    if isinstance(known, PreparedItem):
+        metadata = None if known.item.metadata is None else dict(known.item.metadata)
+        source = os.path.abspath(str(known.item.source))  # noqa: PTH100  # links stay as they are
+        return entry_of("upload", outcome, source=source, destination=None, metadata=metadata)
+    source = os.path.abspath(root / outcome.name)  # noqa: PTH100
+    return entry_of("upload", outcome, source=source, destination=None)
+
+
+async def _failed_uploads(run: Run, report: Path, include: list[str] | None, exclude: list[str]) -> AsyncIterator[Any]:
+    """Yield what to upload again, `ItemUpload` or `Refused`; a folder that could not be listed is walked again."""
+    paths = PathFilter(include, exclude)
+    async for entry in _in_batches(read_failed(report, "upload")):
+        source = Path(entry.get("source") or "")
+        if not await anyio.to_thread.run_sync(source.is_dir):
+            yield ItemUpload(source, entry["name"], entry.get("metadata"))
+            continue
+        run.settle(entry)
+        prefix = entry["name"].rstrip("/")
+        async for found in _in_batches(walk_folder(source, PathFilter())):
+            if isinstance(found, Refused):
+                yield Refused(f"{prefix}/{found.name}", found.error)
+            elif paths.keeps(path := f"{prefix}/{found.path}"):
+                yield ItemUpload(found.source, path)
+
+
+def _own_report(source: Path, report: Path | None) -> list[str]:
+    """Return the pattern that keeps a report written into the uploaded folder from being uploaded half-written."""
+    if report is None or not source.is_dir():
+        return []
+    try:
+        inside = report.resolve().relative_to(source.resolve())
+    except ValueError:
+        return []
+    return [f"/{glob.escape(inside.as_posix())}"]
+
+
+# --- download ------------------------------------------------------------------------------------------------
+
+
+async def download(invocation: Invocation) -> ExitCode:
+    """Run ``asyncsdk download``."""
+    given = invocation.arguments
+    reference = Reference.parse(given.dataset, given.project)
+    destination: Path = given.destination
+    async with invocation.client() as client:
+        dataset = await find_dataset(client, reference)
+        with Run(invocation, "download") as run:
+            if given.retry is None:
+                await _fetch(dataset, invocation, run, None)
+            else:
+                async for entries in _batches_for_filter(given.retry):
+                    await _fetch_again(dataset, invocation, run, entries, destination)
+        return run.exit_code
+
+
+async def _fetch(
+    dataset: AsyncDataset, invocation: Invocation, run: Run, only: Condition | None, seen: set[str] | None = None
+) -> None:
+    given = invocation.arguments
+
+    def on_outcome(outcome: Outcome) -> None:
+        run.tally.add(outcome)
+        run.write(_download_entry(outcome, given.destination))
+        if seen is not None:
+            seen.add(outcome.name)
+
+    await dataset.download(
+        given.destination,
+        filter=only,
+        include=given.include,
+        exclude=given.exclude,
+        on_existing=given.on_existing,
+        dry_run=given.dry_run,
+        on_progress=run.progress.show,
+        on_outcome=on_outcome,
+    )
+
+
+async def _fetch_again(
+    dataset: AsyncDataset, invocation: Invocation, run: Run, entries: list[dict[str, Any]], destination: Path
+) -> None:
+    seen: set[str] = set()
+    only = Condition("path", "in", [entry["name"] for entry in entries])
+    await _fetch(dataset, invocation, run, only, seen)
+    run.progress.begin_another()
+    paths = PathFilter(invocation.arguments.include, invocation.arguments.exclude)
+    for entry in entries:
+        name: str = entry["name"]
+        if name in seen or not paths.keeps(name):
+            continue
+        error = NotFound(f"{name}: the dataset has no such item any more")
+        run.tally.add_failure(name, error)
+        run.write(failed_entry("download", name, error, source=name, destination=_local(destination, name)))
+
+
+def _download_entry(outcome: Outcome, destination: Path) -> dict[str, Any]:
+    return entry_of("download", outcome, source=outcome.name, destination=_local(destination, outcome.name))
+
+
+def _local(destination: Path, name: str) -> str:
+    return os.path.abspath(destination / name)  # noqa: PTH100  # links stay as they are
+
+
+async def _batches_for_filter(report: Path) -> AsyncIterator[list[dict[str, Any]]]:
+    batch: list[dict[str, Any]] = []
+    characters = 0
+    async for entry in _in_batches(read_failed(report, "download")):
+        size = 3 * len(entry["name"].encode()) + 10  # as it is in a URL at worst
+        if batch and (len(batch) == _MAX_PATHS_PER_FILTER or characters + size > _MAX_FILTER_CHARACTERS):
+            yield batch
+            batch, characters = [], 0
+        batch.append(entry)
+        characters += size
+    if batch:
+        yield batch
+
+
+async def _in_batches(iterator: Iterator[Any]) -> AsyncIterator[Any]:
+    """Yield from a blocking iterator, pulled in a worker thread some at a time."""
+    while batch := await anyio.to_thread.run_sync(lambda: list(islice(iterator, _BATCH))):
+        for one in batch:
+            yield one

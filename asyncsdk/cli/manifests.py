@@ -1,0 +1,234 @@
+"""``asyncsdk transfer MANIFEST.jsonl``: the engine alone, for people who already have signed URLs.
+
+A line is ``{"source": PATH, "url": URL, "headers": {...}}`` to upload, or ``{"url": URL, "destination": PATH,
+"headers": {...}}`` to download. Paths are relative to the current folder. A bad line is a failure with its number and
+does not stop the others.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections import deque
+from collections.abc import AsyncIterator, Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import anyio
+import anyio.to_thread
+import orjson
+
+from asyncsdk.cli.exits import ExitCode
+from asyncsdk.cli.invocation import Invocation
+from asyncsdk.cli.options import add_common, add_transfer
+from asyncsdk.cli.reports import entry_of, read_failed
+from asyncsdk.cli.runs import Run
+from asyncsdk.engine import Download, Origin, Outcome, PutTarget, Refused, Skipped, Target, Transfer, Upload, UrlOrigin
+from asyncsdk.errors import AsyncSDKError, ConfigError, InvalidRow, SourceUnreadable, os_errors, redact_url
+
+__all__ = ["ManifestFeed", "add_commands", "parse_line"]
+
+_READ_BYTES = 256 * 1024
+_MAX_LINE_BYTES = 1024 * 1024
+_KNOWN = {"source", "url", "headers", "destination"}
+
+
+def add_commands(commands: Any) -> None:
+    """Add the command to the parser."""
+    parser = commands.add_parser(
+        "transfer",
+        help="move what a manifest of signed URLs says, without a platform",
+        description='Move what a manifest says. Its lines are {"source": PATH, "url": URL, "headers": {...}} to '
+        'upload,\n{"url": URL, "destination": PATH, "headers": {...}} to download; "headers" may be left out.',
+    )
+    parser.add_argument("manifest", metavar="MANIFEST.jsonl", help="the manifest; - reads standard input")
+    add_transfer(parser)
+    add_common(parser)
+    parser.set_defaults(work=transfer)
+
+
+async def transfer(invocation: Invocation) -> ExitCode:
+    """Run ``asyncsdk transfer``."""
+    given = invocation.arguments
+    name = "<stdin>" if given.manifest == "-" else str(given.manifest)
+    only: set[int] | None = None
+    if given.retry is not None:
+        only = await anyio.to_thread.run_sync(_failed_identities, given.retry)
+    with _open_manifest(given.manifest) as file:
+        feed = ManifestFeed(file, name, only=only, dry_run=given.dry_run)
+        with Run(invocation, "transfer") as run:
+
+            def on_outcome(outcome: Outcome) -> None:
+                run.tally.add(outcome)
+                run.write(_entry(outcome))
+
+            async with invocation.engine() as engine:
+                await engine.collect(feed, on_progress=run.progress.show, on_outcome=on_outcome)
+    return run.exit_code
+
+
+class _Line:
+    """One line of the manifest; the ``key`` of its transfer.
+
+    Attributes:
+        number: From 1.
+        source: What a report calls where the bytes come from.
+        destination: What a report calls where they go.
+    """
+
+    __slots__ = ("destination", "number", "source")
+
+    def __init__(self, number: int, source: str | None = None, destination: str | None = None) -> None:
+        self.number = number
+        self.source = source
+        self.destination = destination
+
+    @property
+    def identity(self) -> int:
+        """The same for a line whose URL was only signed again; bad lines go by their number."""
+        is_bad = self.source is None and self.destination is None
+        return hash((self.source, self.destination, self.number if is_bad else None))
+
+
+def parse_line(line: bytes, number: int, manifest: str, *, dry_run: bool = False) -> Transfer:
+    """Return what one line of a manifest means; `Refused` when it means nothing. Blocking with *dry_run*."""
+    known = _Line(number)
+    name = f"{manifest}:{number}"
+    try:
+        transfer = _parse(line, known)
+    except ConfigError as error:
+        return Refused(name, InvalidRow(str(error), line=number, file=manifest), known)
+    if not dry_run:
+        return transfer
+    if isinstance(transfer, Download):
+        return Skipped(transfer.name, 0, known, "would_fetch")
+    try:
+        source = transfer.source
+        assert isinstance(source, Path)
+        with os_errors("source", source=str(source)):
+            size = source.stat().st_size
+        if source.is_dir():
+            raise SourceUnreadable(f"{source}: is a folder; a line of a manifest moves one file", source=str(source))
+    except AsyncSDKError as error:
+        return Refused(transfer.name, error, known)
+    return Skipped(transfer.name, size, known, "would_send")
+
+
+def _parse(line: bytes, known: _Line) -> Upload | Download:
+    try:
+        row = orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        raise ConfigError(f"no JSON: {error}") from None
+    if not isinstance(row, dict):
+        raise ConfigError("must be a JSON object")
+    if unknown := row.keys() - _KNOWN:
+        raise ConfigError(f"unknown key {min(unknown)!r}; known are {', '.join(sorted(_KNOWN))}")
+    url, headers = row.get("url"), row.get("headers") or {}
+    if not isinstance(url, str) or not url:
+        raise ConfigError("'url' is missing")
+    if not isinstance(headers, dict) or not all(isinstance(value, str) for value in headers.values()):
+        raise ConfigError("'headers' must be an object of texts")
+    source, destination = row.get("source"), row.get("destination")
+    if (source is None) == (destination is None):
+        raise ConfigError("give either 'source' (to upload) or 'destination' (to download)")
+    path = source if source is not None else destination
+    if not isinstance(path, str) or not path or "\0" in path:
+        raise ConfigError(f"{'source' if source is not None else 'destination'!r} must be a path")
+    if source is not None:
+        target = PutTarget(url, headers)
+        known.source, known.destination = source, redact_url(url)
+        return Upload(Path(source), target, key=known, name=source)
+    origin = UrlOrigin(url, headers)
+    known.source, known.destination = redact_url(url), path
+    return Download(origin, Path(path), key=known, name=path)
+
+
+class ManifestFeed:
+    """Reads a manifest while its transfers go, without blocking the event loop. Memory: one read.
+
+    Args:
+        file: The manifest, binary; anything that has a descriptor.
+        name: What to call it.
+        only: Identities of the lines to run; None: all.
+        dry_run: Whether to say what would be done instead.
+    """
+
+    def __init__(self, file: IO[bytes], name: str, *, only: set[int] | None = None, dry_run: bool = False) -> None:
+        self._lines = _numbered_lines(file, name)
+        self._name = name
+        self._only = only
+        self._dry_run = dry_run
+        self._waiting: deque[Transfer] = deque()
+
+    async def take(self, want: int) -> Sequence[Transfer]:
+        while not self._waiting:
+            lines = await anext(self._lines, None)
+            if lines is None:
+                return ()
+            self._waiting.extend(await anyio.to_thread.run_sync(self._parse, lines))
+        return [self._waiting.popleft() for _ in range(min(want, len(self._waiting)))]
+
+    async def renew(self, transfer: Upload | Download, *, first_part: int = 1) -> Target | Origin | None:
+        return None
+
+    async def settle(self, outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
+        return outcomes
+
+    def _parse(self, lines: list[tuple[int, bytes]]) -> list[Transfer]:
+        parsed = (parse_line(line, number, self._name, dry_run=self._dry_run) for number, line in lines)
+        return [one for one in parsed if self._only is None or one.key.identity in self._only]
+
+
+def _entry(outcome: Outcome) -> dict[str, Any]:
+    known: _Line = outcome.transfer.key
+    return entry_of("transfer", outcome, source=known.source, destination=known.destination, line=known.number)
+
+
+def _failed_identities(report: Path) -> set[int]:
+    return {
+        _Line(entry.get("line") or 0, entry.get("source"), entry.get("destination")).identity
+        for entry in read_failed(report, "transfer")
+    }
+
+
+def _open_manifest(name: str) -> IO[bytes]:
+    if name == "-":
+        return os.fdopen(os.dup(sys.stdin.fileno()), "rb", buffering=0)
+    with os_errors("source", source=name):
+        return Path(name).open("rb", buffering=0)
+
+
+async def _numbered_lines(file: IO[bytes], name: str) -> AsyncIterator[list[tuple[int, bytes]]]:
+    """Yield the lines that are not blank with their numbers, as many as came with one read."""
+    number = 0
+    rest = b""
+    while data := await _read_some(file, name):
+        *lines, rest = (rest + data).split(b"\n")
+        if len(rest) > _MAX_LINE_BYTES:
+            raise ConfigError(f"{name}, line {number + len(lines) + 1}: is longer than {_MAX_LINE_BYTES} bytes; "
+                              "a manifest holds one JSON object per line")  # fmt: skip
+        found = list(_counted(lines, number))
+        number += len(lines)
+        if found:
+            yield found
+    if found := list(_counted([rest], number)):
+        yield found
+
+
+def _counted(lines: list[bytes], number: int) -> Iterator[tuple[int, bytes]]:
+    for count, line in enumerate(lines, start=number + 1):
+        if line.strip():
+            yield count, line
+
+
+async def _read_some(file: IO[bytes], name: str) -> bytes:
+    """Return what is there to read, waiting for something; nothing means the end."""
+    try:
+        # A thread that waits for a pipe could not be stopped by Ctrl-C; a wait in the event loop can.
+        await anyio.wait_readable(file.fileno())
+    except OSError as error:  # a regular file is always readable, and the event loop refuses to watch it
+        if error.errno != errno.EPERM:
+            raise
+    with os_errors("source", source=name):
+        return await anyio.to_thread.run_sync(os.read, file.fileno(), _READ_BYTES)

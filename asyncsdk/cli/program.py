@@ -1,0 +1,126 @@
+"""The program: parse, run, tell what went wrong, exit."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TextIO
+
+from asyncsdk.cli.exits import ExitCode, exit_code_of, is_foreseen
+from asyncsdk.cli.interrupts import Interrupted, run_interruptible
+from asyncsdk.cli.invocation import Invocation
+from asyncsdk.cli.output import Output
+from asyncsdk.cli.parser import parse
+from asyncsdk.errors import AsyncSDKError, ResponseError, Unauthenticated
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status.
+
+    Signal handlers are set while a command runs and removed when it ended.
+
+    Args:
+        argv: Arguments without the name of the program; None takes those of the process.
+    """
+    given = sys.argv[1:] if argv is None else list(argv)
+    # Until the arguments are understood, so that a mistake in them is told in the form that was asked for.
+    output = Output(as_json="--json" in given)
+    is_debug = "--debug" in given or bool(os.environ.get("ASYNCSDK_DEBUG"))
+    try:
+        arguments = parse(given)
+        output = Output(as_json=arguments.json, is_quiet=arguments.quiet)
+        with _logging(output.stderr, is_debug=is_debug):
+            status = _run(Invocation(arguments, output))
+        output.flush()
+        return int(status)
+    except SystemExit as error:  # --help and --version
+        return int(error.code or 0)
+    except Interrupted as error:
+        return _interrupted(output, error.exit_status)
+    except KeyboardInterrupt:  # before or after the event loop
+        return _interrupted(output, int(ExitCode.INTERRUPTED))
+    except BrokenPipeError:
+        _forget_stdout()
+        return int(ExitCode.BROKEN_PIPE)
+    except Exception as error:  # noqa: BLE001  # the last one who can tell the user what happened
+        return _fail(output, error, is_debug=is_debug)
+
+
+def _run(invocation: Invocation) -> int:
+    arguments = invocation.arguments
+    prepare = getattr(arguments, "prepare", None)
+    if prepare is not None:
+        prepare(invocation)
+    if "block" in arguments:
+        return int(arguments.block(invocation))
+    return run_interruptible(
+        lambda: arguments.work(invocation),
+        lambda number: invocation.output.problem(
+            f"{signal.Signals(number).name}: stopping and cleaning up; once more to stop at once"
+        ),
+    )
+
+
+def _fail(output: Output, error: Exception, *, is_debug: bool) -> int:
+    status = exit_code_of(error)
+    if is_debug:
+        traceback.print_exception(error, file=output.stderr)
+    message = str(error) or type(error).__name__
+    if not is_foreseen(error):
+        message = f"{type(error).__name__}: {message} (this should not happen; --debug shows where)"
+    elif isinstance(error, Unauthenticated):
+        message = f"{message}; log in with: asyncsdk login URL"
+    code = error.code if isinstance(error, AsyncSDKError) else "unexpected" if not is_foreseen(error) else "os_error"
+    request_id = error.request_id if isinstance(error, ResponseError) else ""
+    try:
+        output.error(code, message, int(status), request_id=request_id)
+        output.flush()
+    except BrokenPipeError:
+        _forget_stdout()
+    return int(status)
+
+
+def _interrupted(output: Output, status: int) -> int:
+    try:
+        output.error("interrupted", "interrupted; running the same command again goes on", status)
+        output.flush()
+    except BrokenPipeError:
+        _forget_stdout()
+    return status
+
+
+def _forget_stdout() -> None:
+    """Keep the interpreter from complaining, at its end, of output that nobody reads."""
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (OSError, ValueError):  # a stream without a descriptor, or a closed one: nothing to keep quiet
+        return
+
+
+@contextmanager
+def _logging(stream: TextIO, *, is_debug: bool) -> Iterator[None]:
+    """Show warnings of all libraries, and with ``--debug`` everything of this package, on standard error.
+
+    Other libraries stay at warnings: the HTTP client would log URLs.
+    """
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(logging.Formatter("asyncsdk: %(levelname)s: %(name)s: %(message)s"))
+    ours, root = logging.getLogger("asyncsdk"), logging.getLogger()
+    before = ours.level
+    handler.setLevel(logging.DEBUG if is_debug else logging.WARNING)
+    root.addHandler(handler)
+    if is_debug:
+        ours.setLevel(logging.DEBUG)
+    try:
+        yield
+    finally:
+        ours.setLevel(before)
+        root.removeHandler(handler)
+        handler.close()

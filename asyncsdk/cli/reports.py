@@ -1,0 +1,214 @@
+"""``--report``: one JSON line per object. ``--retry``: what failed according to such a report.
+
+A line::
+
+    {"operation": "upload", "name": "a.jpg", "source": "/photos/a.jpg", "destination": null, "status": "failed",
+     "code": "source_not_found", "message": "...", "size_bytes": 0, "seconds": 0.0, "attempts": 0, "crc32c": null,
+     "verified": false}
+
+``status`` is ``done``, ``skipped`` or ``failed``. Operations add what they need to find the object again (``line``,
+``metadata``). No line holds the query of a URL, a header or a token.
+"""
+
+from __future__ import annotations
+
+import json
+import queue
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import orjson
+
+from asyncsdk.cli.output import json_line
+from asyncsdk.engine import Outcome
+from asyncsdk.errors import AsyncSDKError, ConfigError, os_error, os_errors
+
+__all__ = ["ReportWriter", "entry_of", "failed_entry", "failed_lines", "identity_of", "read_failed"]
+
+_QUEUED_LINES = 10_000
+
+
+def entry_of(
+    operation: str, outcome: Outcome, *, source: str | None, destination: str | None, **facts: Any
+) -> dict[str, Any]:
+    """Return the report line of an outcome; *facts* that are None are left out."""
+    error = outcome.error
+    message = str(error) if error is not None else outcome.reply if isinstance(outcome.reply, str) else None
+    return {
+        "operation": operation,
+        "name": outcome.name,
+        "source": source,
+        "destination": destination,
+        "status": outcome.status if error is None else "failed",
+        "code": None if error is None else error.code,
+        "message": message if error is not None or message in {"would_send", "would_fetch"} else None,
+        "size_bytes": outcome.size_bytes,
+        "seconds": round(outcome.seconds, 6),
+        "attempts": outcome.attempts,
+        "crc32c": outcome.crc32c,
+        "verified": outcome.verified,
+        **{name: value for name, value in facts.items() if value is not None},
+    }
+
+
+def failed_entry(
+    operation: str, name: str, error: AsyncSDKError, *, source: str | None, destination: str | None, **facts: Any
+) -> dict[str, Any]:
+    """Return the report line of something that failed without an outcome of the engine."""
+    return {
+        "operation": operation,
+        "name": name,
+        "source": source,
+        "destination": destination,
+        "status": "failed",
+        "code": error.code,
+        "message": str(error),
+        "size_bytes": 0,
+        "seconds": 0.0,
+        "attempts": 0,
+        "crc32c": None,
+        "verified": False,
+        **{fact: value for fact, value in facts.items() if value is not None},
+    }
+
+
+def identity_of(entry: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return what makes two lines speak of the same object."""
+    return tuple(entry.get(name) for name in ("operation", "name", "source", "destination", "line"))
+
+
+class ReportWriter:
+    """Writes report lines as they come, on a thread of its own: the event loop never waits for a disk, unless the
+    disk is 10,000 lines behind.
+
+    Lines are handed to the operating system at once, so that a killed process loses a line at most. With *retried* the
+    new report replaces the one it came from only at `close`, and keeps the failed lines that were not reached: a
+    retry that is interrupted loses nothing.
+
+    Args:
+        path: The report; replaced.
+        retried: The report that is being retried, when it is the same file.
+
+    Raises:
+        DestinationUnwritable, DestinationFull: It cannot be written.
+    """
+
+    def __init__(self, path: Path, *, retried: Path | None = None) -> None:
+        self._path = path
+        self._retried = retried
+        self._reached: set[int] = set()
+        self._error: OSError | None = None
+        with os_errors("destination", destination=str(path)):
+            if retried is None:
+                self._file: IO[bytes] = path.open("wb", buffering=0)
+            else:
+                self._file = tempfile.NamedTemporaryFile(  # noqa: SIM115  # closed and renamed by close()
+                    "wb", buffering=0, dir=path.parent, prefix=f".{path.name[:100]}.", suffix=".part", delete=False
+                )
+        self._lines: queue.Queue[bytes | None] = queue.Queue(_QUEUED_LINES)
+        self._thread = threading.Thread(target=self._write_all, name="asyncsdk report", daemon=True)
+        self._thread.start()
+
+    def write(self, entry: Mapping[str, Any]) -> None:
+        """Add one line.
+
+        Raises:
+            DestinationFull, DestinationUnwritable: An earlier line could not be written.
+        """
+        self._check()
+        if self._retried is not None:
+            self._reached.add(hash(identity_of(entry)))
+        self._lines.put(json_line(entry))
+
+    def settle(self, entry: Mapping[str, Any]) -> None:
+        """Take *entry* of the retried report for reached: others stand for it now."""
+        self._reached.add(hash(identity_of(entry)))
+
+    def close(self) -> None:
+        """Write what is left and close the file.
+
+        Raises:
+            DestinationFull, DestinationUnwritable: A line could not be written.
+        """
+        if self._file.closed:
+            return
+        try:
+            if self._retried is not None:
+                for line in failed_lines(self._retried):
+                    if hash(identity_of(json.loads(line))) not in self._reached:
+                        self._lines.put(line)
+        finally:
+            self._lines.put(None)
+            self._thread.join()
+            self._file.close()
+        if self._retried is not None:
+            temporary = Path(self._file.name)
+            try:
+                if self._error is None:
+                    temporary.chmod(self._path.stat().st_mode & 0o777)
+                    temporary.replace(self._path)
+            finally:
+                temporary.unlink(missing_ok=True)
+        self._check()
+
+    def _check(self) -> None:
+        if self._error is not None:
+            raise os_error(self._error, "destination", destination=str(self._path)) from self._error
+
+    def _write_all(self) -> None:
+        """Write until told to stop. After an error lines are dropped, so that nobody waits for room in the queue."""
+        is_open = True
+        while is_open:
+            batch = [self._lines.get()]
+            while len(batch) < 1000 and not self._lines.empty():
+                batch.append(self._lines.get())
+            if batch[-1] is None:
+                is_open = False
+                batch.pop()
+            data = memoryview(b"".join(line for line in batch if line is not None))
+            try:
+                while data and self._error is None:
+                    data = data[self._file.write(data) :]
+            except OSError as error:
+                self._error = error
+
+
+def failed_lines(path: Path) -> Iterator[bytes]:
+    """Yield the lines of a report that say ``failed``, as they stand. A last line cut short is passed over.
+
+    Raises:
+        SourceNotFound, SourceUnreadable: The report cannot be read.
+        ConfigError: It is no report.
+    """
+    with os_errors("source", source=str(path)), path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            try:
+                entry = orjson.loads(line) if b"\\u" not in line else json.loads(line)
+            except ValueError as error:
+                if not line.endswith(b"\n"):
+                    return  # the process that wrote it was killed in the middle of this line
+                raise ConfigError(f"{path}, line {number}: is no line of a report: {error}") from None
+            if not isinstance(entry, dict) or "status" not in entry or "name" not in entry:
+                raise ConfigError(f"{path}, line {number}: is no line of a report; it has no 'name' and 'status'")
+            if entry["status"] == "failed":
+                yield line
+
+
+def read_failed(path: Path, operation: str) -> Iterator[dict[str, Any]]:
+    """Yield what failed according to a report of *operation*.
+
+    Raises:
+        SourceNotFound, SourceUnreadable: The report cannot be read.
+        ConfigError: It is no report, or one of another operation.
+    """
+    for line in failed_lines(path):
+        entry: dict[str, Any] = json.loads(line)
+        found = entry.get("operation")
+        if found != operation:
+            raise ConfigError(f"{path}: is a report of {found!r}, it cannot be retried by {operation!r}")
+        yield entry

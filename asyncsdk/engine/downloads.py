@@ -1,0 +1,330 @@
+"""Downloads by one request, and finding out that an object needs more of them."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from asyncsdk.checksums import crc32c_hex
+from asyncsdk.engine.budget import Lease
+from asyncsdk.engine.replies import content_range, reply_crc32c
+from asyncsdk.engine.sinks import BufferSink, PartFile
+from asyncsdk.engine.transfers import Download, Outcome, StreamSink, parse_crc32c
+from asyncsdk.engine.work import Count, Work
+from asyncsdk.errors import (
+    AsyncSDKError,
+    ChecksumMismatch,
+    DestinationUnwritable,
+    IncompleteTransfer,
+    MalformedResponse,
+    ObjectChanged,
+    redact_url,
+)
+from asyncsdk.targets import UrlOrigin
+from asyncsdk.transport.base import Reply, ReplyHead, Request
+
+__all__ = ["LargeObject", "check_crc32c", "download_whole", "give", "object_changed", "precondition"]
+
+
+@dataclass(slots=True)
+class LargeObject:
+    """An object that is read in ranges, and what is known of it.
+
+    Attributes:
+        size_bytes: Its size.
+        etag: Its validator, if known.
+        crc32c: Its checksum, if the server said one.
+        first: Its first range when that has come already, with the file that holds it.
+    """
+
+    size_bytes: int
+    etag: str | None = None
+    crc32c: int | None = None
+    first: tuple[PartFile, BufferSink] | None = None
+
+    def discard(self) -> None:
+        """Remove what has come already. Blocking."""
+        if self.first is not None:
+            self.first[0].discard()
+
+
+class _MoreMemory(Exception):
+    """The object is larger than the memory set aside for it; holds its size."""
+
+    def __init__(self, size_bytes: int) -> None:
+        super().__init__(size_bytes)
+        self.size_bytes = size_bytes
+
+
+class _IsLarge(Exception):
+    """The object needs ranges and its sink cannot take the first one yet."""
+
+    def __init__(self, large: LargeObject) -> None:
+        super().__init__(large.size_bytes)
+        self.large = large
+
+
+class _NoRanges(Exception):
+    """The server refuses to give a range of this object."""
+
+
+async def download_whole(work: Work, *, may_split: bool = True) -> Outcome | LargeObject:
+    """Fetch an object by one request; when its size is unknown and it turns out to be large, say so instead.
+
+    Args:
+        may_split: False: everything by one request, whatever its size; the server is known to ignore ranges.
+    """
+    download = work.transfer
+    assert isinstance(download, Download)
+    assert isinstance(download.origin, UrlOrigin)
+    with_range = may_split and download.origin.size_bytes is None
+    memory = _first_guess(work)
+    while True:
+        lease = await work.resources.budget.take(memory) if memory else None
+        fetch = _Fetch(work, lease, with_range=with_range)
+        try:
+            return await fetch.run()
+        except _MoreMemory as more:
+            memory = more.size_bytes
+        except _NoRanges:
+            with_range = False
+        except _IsLarge as found:
+            return found.large
+        finally:
+            if lease is not None:
+                lease.release()
+
+
+def _first_guess(work: Work) -> int:
+    """Return how much memory to set aside; 0 for files.
+
+    Set aside before the request: waiting for memory while holding a slot could wait for ever.
+    """
+    download = work.transfer
+    assert isinstance(download, Download)
+    if isinstance(download.sink, Path):
+        return 0
+    part_size = work.resources.config.part_size
+    size = download.origin.size_bytes
+    if isinstance(download.sink, StreamSink):
+        return part_size if size is None else min(max(size, 1), work.resources.config.multipart_threshold)
+    return part_size if size is None else max(size, 1)
+
+
+class _Fetch:
+    """One request and its repetitions, into one sink."""
+
+    def __init__(self, work: Work, lease: Lease | None, *, with_range: bool) -> None:
+        assert isinstance(work.transfer, Download)
+        self._work = work
+        self._download = work.transfer
+        self._lease = lease
+        self._asked = work.resources.config.part_size if with_range else None
+        self._file: PartFile | None = None
+        if isinstance(self._download.sink, Path):
+            self._file = PartFile(self._download.sink)
+        self._sink = BufferSink()
+        self._total: int | None = None
+        self._used: UrlOrigin | None = None
+
+    async def run(self) -> Outcome | LargeObject:
+        try:
+            reply = await self._work.retry(self._attempt, renew=self._renew)
+            sink = self._sink
+            total = sink.checksum.size_bytes if self._total is None else self._total
+            etag = reply.headers.get("etag") if reply.status != 416 else None
+            if total > sink.checksum.size_bytes:
+                assert self._file is not None
+                await self._work.resources.threads.run(_flush_and_pause, self._file, sink)
+                first, self._file = (self._file, sink), None
+                return LargeObject(total, etag, reply_crc32c(reply.headers), first)
+            return await self._deliver(sink, etag, verified=self._is_verified(reply))
+        finally:
+            if self._file is not None:
+                self._file.discard()
+
+    async def _renew(self) -> bool:
+        assert self._used is not None
+        return await self._work.renew(self._used)
+
+    async def _attempt(self, count: Count) -> Reply:
+        origin = self._work.end
+        assert isinstance(origin, UrlOrigin)
+        self._used = origin
+        self._sink = BufferSink(self._file if isinstance(self._download.sink, Path) else None)
+        headers = {**origin.headers, **precondition(origin.etag)}
+        if self._asked is not None:
+            headers["Range"] = f"bytes=0-{self._asked - 1}"
+        reply = await self._work.send(
+            Request(
+                "GET",
+                origin.url,
+                headers,
+                on_head=self._on_head,
+                on_received=count,
+                timeouts=self._work.resources.config.timeouts,
+            ),
+            "small",
+        )
+        if reply.status == 416 and self._asked is not None:
+            found = content_range(reply.headers)
+            count.take_back()
+            if found != (0, 0, 0):
+                raise _NoRanges
+            self._total = 0  # an empty object has no first byte to give
+        elif reply.status == 412:
+            raise object_changed(self._work)
+        elif reply.status not in {200, 203, 206}:
+            count.take_back()
+            raise self._work.refused(reply, "GET", origin.url, origin.expires_at)
+        self._check(reply)
+        return reply
+
+    def _on_head(self, head: ReplyHead) -> BufferSink | None:
+        if head.status in {200, 203}:
+            self._total = None
+            length = head.headers.get("content-length", "")
+            declared = int(length) if length.isdigit() and "transfer-encoding" not in head.headers else None
+            known = self._download.origin.size_bytes
+            if known is not None and declared is not None and declared != known:
+                raise object_changed(self._work, f"it has {declared} bytes, {known} were announced")
+            return self._make_room(declared)
+        if head.status == 206:
+            found = content_range(head.headers)
+            if found is None or self._asked is None or found[0] != 0 or found[2] is None:
+                raise MalformedResponse(f"a partial answer that was not asked for: {self._shown}", status=206)
+            _, stop, total = found
+            assert total is not None
+            if stop != min(total, self._asked):
+                raise MalformedResponse(f"another range than the one asked for: {self._shown}", status=206)
+            self._total = total
+            if total > stop and self._file is None:
+                raise _IsLarge(LargeObject(total, head.headers.get("etag"), reply_crc32c(head.headers)))
+            return self._make_room(stop)
+        return None
+
+    def _make_room(self, declared: int | None) -> BufferSink:
+        if self._lease is None:
+            return self._sink
+        reserved = self._lease.size_bytes
+        if declared is not None and declared <= reserved:
+            self._lease.shrink(max(declared, 1))
+        elif isinstance(self._download.sink, StreamSink):
+            # In order and of a size that memory may not hold: through a file nobody else sees.
+            if self._file is None:
+                self._file = PartFile(Path(tempfile.gettempdir()) / "asyncsdk-stream")
+            self._sink = BufferSink(self._file)
+        elif declared is not None:
+            raise _MoreMemory(declared)
+        else:
+            self._sink = _LimitedSink(reserved)
+        return self._sink
+
+    def _check(self, reply: Reply) -> None:
+        """Raise unless what came is whole and what it should be."""
+        received = self._sink.checksum.size_bytes
+        expected = self._download.origin.size_bytes
+        if reply.status == 206 and self._total is not None and self._asked is not None:
+            expected = min(self._total, self._asked)
+        if expected is not None and received != expected:
+            raise IncompleteTransfer(expected, received, source=self._shown, bytes_done=received)
+        if self._total is None or self._total == received:
+            theirs = reply_crc32c(reply.headers) if reply.status != 416 else None
+            check_crc32c(self._work, self._sink.checksum.value, theirs)
+
+    def _is_verified(self, reply: Reply) -> bool:
+        return self._download.origin.crc32c is not None or (
+            reply.status != 416 and reply_crc32c(reply.headers) is not None
+        )
+
+    async def _deliver(self, sink: BufferSink, etag: str | None, *, verified: bool) -> Outcome:
+        threads = self._work.resources.threads
+        size, checksum, data = sink.checksum.size_bytes, sink.checksum.value, None
+        if isinstance(self._download.sink, StreamSink):
+            await self._hand_over(self._download.sink, sink)
+        elif self._file is None:
+            data = sink.take()
+        else:
+            await threads.run(_flush_and_publish, self._file, sink)
+        return self._work.done(size, checksum, etag=etag, verified=verified, data=data)
+
+    async def _hand_over(self, stream: StreamSink, sink: BufferSink) -> None:
+        step = self._work.resources.config.part_size
+        if self._file is None:
+            data = sink.take()
+            for start in range(0, len(data), step):
+                await give(stream, data[start : start + step] if len(data) > step else data, self._download.name)
+            return
+        await self._work.resources.threads.run(sink.flush)
+        for start in range(0, sink.checksum.size_bytes, 1024 * 1024):
+            piece = await self._work.resources.threads.run(self._file.read_at, 1024 * 1024, start)
+            await give(stream, piece, self._download.name)
+
+    @property
+    def _shown(self) -> str:
+        assert self._used is not None
+        return redact_url(self._used.url)
+
+
+class _LimitedSink(BufferSink):
+    """Takes no more than the memory set aside; then says how much more to set aside for the next attempt."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__()
+        self._limit = limit_bytes
+
+    def write(self, data: bytes) -> None:
+        if self.checksum.size_bytes + len(data) > self._limit:
+            raise _MoreMemory(self._limit * 4)
+        super().write(data)
+
+
+def _flush_and_publish(file: PartFile, sink: BufferSink) -> None:
+    sink.flush()
+    file.publish()
+
+
+def _flush_and_pause(file: PartFile, sink: BufferSink) -> None:
+    sink.flush()
+    file.pause()
+
+
+def precondition(etag: str | None) -> dict[str, str]:
+    """Return the header that asks for this very version; weak validators do not do (RFC 9110 section 13.1.1)."""
+    return {} if etag is None or etag.startswith("W/") else {"If-Match": etag}
+
+
+def object_changed(work: Work, what: str = "it was replaced") -> ObjectChanged:
+    """Return the error of an object that is not the one that was announced."""
+    name = work.transfer.name
+    return ObjectChanged(f"{name}: the object on the server changed, {what}; start the download again", source=name)
+
+
+def check_crc32c(work: Work, checksum: int, theirs: int | None) -> None:
+    """Raise unless *checksum* is what was announced, or else what the server says."""
+    assert isinstance(work.transfer, Download)
+    announced = work.transfer.origin.crc32c
+    expected = theirs if announced is None else parse_crc32c(announced)
+    if expected is not None and expected != checksum:
+        raise ChecksumMismatch(
+            f"crc32c:{crc32c_hex(expected)}", f"crc32c:{crc32c_hex(checksum)}", source=work.transfer.name
+        )
+
+
+async def give(stream: StreamSink, data: bytes, name: str) -> None:
+    """Hand *data* to the caller's stream; what it raises becomes the transfer's error.
+
+    Raises:
+        DestinationUnwritable: The stream raised something; that is its cause.
+    """
+    send: Callable[[bytes], object] = stream.send
+    try:
+        await send(data)  # type: ignore[misc]  # an awaitable of nothing
+    except AsyncSDKError:
+        raise
+    except Exception as error:  # whatever the caller's code raises concerns this object alone
+        raise DestinationUnwritable(
+            f"{name}: the stream that takes it raised {type(error).__name__}", source=name
+        ) from error

@@ -1,0 +1,87 @@
+"""Counting what a run moved, and telling the caller at a bearable rate."""
+
+from __future__ import annotations
+
+import time
+
+import anyio
+
+from asyncsdk.engine.progress import Progress, ProgressCallback
+from asyncsdk.engine.transfers import Outcome
+
+__all__ = ["Meter"]
+
+_INTERVAL_SECONDS = 0.1
+
+
+class Meter:
+    """Counts of one run. Counting never calls the caller: transports count in the middle of a request.
+
+    Args:
+        on_progress: Told at most every 0.1 s by `report_forever`, and once by `report_end`.
+    """
+
+    def __init__(
+        self,
+        on_progress: ProgressCallback | None = None,
+        *,
+        objects_total: int | None = None,
+        bytes_total: int | None = None,
+    ) -> None:
+        self._on_progress = on_progress
+        self._objects_total = objects_total
+        self._bytes_total = bytes_total
+        self._started = time.monotonic()
+        self._told: tuple[int, ...] = ()
+        self._has_ended = False
+        self.done = 0
+        self.skipped = 0
+        self.failed = 0
+        self.taken = 0
+        self.bytes_moved = 0
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._started
+
+    def moved(self, size_bytes: int) -> None:
+        self.bytes_moved += size_bytes
+
+    def count(self, outcome: Outcome) -> None:
+        """Count an outcome that is final."""
+        if outcome.error is not None:
+            self.failed += 1
+        elif outcome.status == "skipped":
+            self.skipped += 1
+        else:
+            self.done += 1
+
+    async def report_forever(self) -> None:
+        """Tell the caller whenever something moved; returns only by cancellation."""
+        if self._on_progress is None:
+            return
+        while True:
+            await anyio.sleep(_INTERVAL_SECONDS)
+            state = (self.done, self.skipped, self.failed, self.taken, self.bytes_moved)
+            if state != self._told:
+                self._told = state
+                self._on_progress(self._snapshot(is_final=False))
+
+    def report_end(self) -> None:
+        """Tell the caller for the last time. Calling it again does nothing."""
+        if self._on_progress is not None and not self._has_ended:
+            self._has_ended = True
+            self._on_progress(self._snapshot(is_final=True))
+
+    def _snapshot(self, *, is_final: bool) -> Progress:
+        return Progress(
+            done=self.done,
+            skipped=self.skipped,
+            failed=self.failed,
+            active=self.taken - self.done - self.skipped - self.failed,
+            bytes_done=self.bytes_moved,
+            objects_total=self._objects_total,
+            bytes_total=self._bytes_total,
+            seconds=self.seconds,
+            is_final=is_final,
+        )

@@ -1,0 +1,169 @@
+"""What a reply says: refusals as typed errors, checksums, ranges, and the little XML of multipart uploads."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from html import escape, unescape
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import orjson
+
+from asyncsdk.checksums import crc32c_from_base64
+from asyncsdk.engine.retries import parse_retry_after
+from asyncsdk.errors import (
+    AsyncSDKError,
+    MalformedResponse,
+    RateLimited,
+    ResponseError,
+    ServerError,
+    redact_url,
+    response_error,
+)
+from asyncsdk.transport.base import Reply
+
+__all__ = ["complete_body", "content_range", "embedded_refusal", "refusal", "reply_crc32c", "xml_text"]
+
+_REQUEST_IDS = ("x-request-id", "x-amz-request-id", "x-guploader-uploadid", "x-ms-request-id")
+_SLOW_DOWN = {"SlowDown", "TooManyRequests", "RequestLimitExceeded", "ServerBusy"}
+_SERVER_FAULTS = {"InternalError", "ServiceUnavailable", "RequestTimeout", "OperationAborted", "Busy"}
+_CONTENT_RANGE = re.compile(r"bytes (?:(\d+)-(\d+)|\*)/(\d+|\*)", re.IGNORECASE)
+
+
+def refusal(reply: Reply, method: str, url: str) -> ResponseError:
+    """Return the typed error for a reply whose status is no success."""
+    where = f"{method} {redact_url(url)}"
+    code, said = _read_body(reply)
+    said = _without_secrets(said, url)
+    request_id = next((reply.headers[name] for name in _REQUEST_IDS if name in reply.headers), "")
+    if 300 <= reply.status < 400:
+        location = reply.headers.get("location", "")
+        elsewhere = f" to {redact_url(location)}" if location else ""
+        error: ResponseError = MalformedResponse(
+            f"{where}: redirected{elsewhere} (status {reply.status}); redirects are not followed, a signature is good "
+            "for one URL: give the final URL",
+            status=reply.status,
+            request_id=request_id,
+        )
+        error.retryable = False
+        return error
+    message = f"{where}: status {reply.status}" + (f", {said}" if said else "")
+    facts: dict[str, Any] = {
+        "code": code,
+        "request_id": request_id,
+        "body": _without_secrets(reply.body.decode("utf-8", "replace"), url),
+        "retry_after": parse_retry_after(reply.headers),
+    }
+    if reply.status == 503 and code in _SLOW_DOWN:
+        return RateLimited(message, status=503, **facts)
+    return response_error(reply.status, message, **facts)
+
+
+def embedded_refusal(reply: Reply, method: str, url: str) -> AsyncSDKError | None:
+    """Return the error that a success holds in its body: S3 sends 200 before it knows how completing ends."""
+    if "Error" not in _root_names(reply.body):
+        return None
+    code, said = _read_body(reply)
+    message = f"{method} {redact_url(url)}: status {reply.status} with an error in its body, {said or 'unexplained'}"
+    body = _without_secrets(reply.body.decode("utf-8", "replace"), url)
+    if code in _SLOW_DOWN:
+        return RateLimited(message, status=reply.status, code=code, body=body)
+    if code is None or code in _SERVER_FAULTS:
+        return ServerError(message, status=reply.status, code=code, body=body)
+    return response_error(400, message, code=code, body=body)
+
+
+def reply_crc32c(headers: Mapping[str, str]) -> int | None:
+    """Return the crc32c that the server states for an object, or None.
+
+    Checksums of checksums (S3's ``...-3``) and of stored bytes other than those sent (GCS unpacking gzip) do not count.
+    """
+    text = headers.get("x-amz-checksum-crc32c")
+    if text is None and "x-goog-stored-content-encoding" in headers:
+        stored = headers["x-goog-stored-content-encoding"]
+        if stored not in {"identity", headers.get("content-encoding", "identity")}:
+            return None
+    if text is None:
+        hashes = dict(item.strip().partition("=")[::2] for item in headers.get("x-goog-hash", "").split(","))
+        text = hashes.get("crc32c")
+    if text is None or headers.get("x-amz-checksum-type", "").upper() == "COMPOSITE":
+        return None
+    try:
+        return crc32c_from_base64(text)
+    except ValueError:
+        return None
+
+
+def content_range(headers: Mapping[str, str]) -> tuple[int, int, int | None] | None:
+    """Return ``(start, stop, total)`` of a ``Content-Range``, *stop* exclusive; None when it has none or a wrong one.
+
+    ``bytes */N`` gives ``(0, 0, N)``.
+
+    Source: RFC 9110 section 14.4.
+    """
+    match = _CONTENT_RANGE.fullmatch(headers.get("content-range", "").strip())
+    if match is None:
+        return None
+    total = None if match[3] == "*" else int(match[3])
+    if match[1] is None:
+        return 0, 0, total
+    start, stop = int(match[1]), int(match[2]) + 1
+    if stop <= start or (total is not None and stop > total):
+        return None
+    return start, stop, total
+
+
+def complete_body(parts: Sequence[tuple[int, str, str | None]]) -> bytes:
+    """Return the XML that completes a multipart upload from (number, ETag, base64 crc32c or None) of each part.
+
+    Source: Amazon S3 API reference, CompleteMultipartUpload.
+    """
+    lines = ["<CompleteMultipartUpload>"]
+    for number, etag, checksum in parts:
+        shown = "" if checksum is None else f"<ChecksumCRC32C>{checksum}</ChecksumCRC32C>"
+        lines.append(f"<Part><PartNumber>{number}</PartNumber><ETag>{escape(etag, quote=True)}</ETag>{shown}</Part>")
+    lines.append("</CompleteMultipartUpload>")
+    return "\n".join(lines).encode()
+
+
+def xml_text(body: bytes, name: str) -> str | None:
+    """Return the text of the first element *name*. No XML parser: entities of a stranger are never expanded."""
+    found = re.search(rf"<{name}>\s*(.*?)\s*</{name}>", body.decode("utf-8", "replace"), re.DOTALL)
+    return unescape(found[1]) if found else None
+
+
+def _without_secrets(text: str, url: str) -> str:
+    """Take out what a server quotes of the query it refused (S3 repeats signature and key id)."""
+    for raw in urlsplit(url).query.split("&"):
+        value = raw.partition("=")[2]
+        for secret in {value, unquote(value), unquote(value).replace("&", "&amp;")}:
+            if len(secret) >= 8:
+                text = text.replace(secret, "...")
+    return text
+
+
+def _root_names(body: bytes) -> list[str]:
+    text = re.sub(r"<\?.*?\?>|<!.*?>", "", body.decode("utf-8", "replace"), flags=re.DOTALL)
+    return re.findall(r"^\s*<([A-Za-z0-9]+)[\s>/]", text)
+
+
+def _read_body(reply: Reply) -> tuple[str | None, str]:
+    """Return the server's stable word and sentence: JSON ``{"error": {"code", "message"}}``, or XML, or plain text."""
+    body = reply.body.strip()
+    if body.startswith(b"{"):
+        try:
+            said = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            return None, ""
+        said = said.get("error", said)
+        if isinstance(said, dict):
+            code, message = said.get("code"), said.get("message")
+            return (code if isinstance(code, str) else None), (message if isinstance(message, str) else "")
+        return None, said if isinstance(said, str) else ""
+    if body.startswith(b"<"):
+        code, message = xml_text(body, "Code"), xml_text(body, "Message")
+        return code, ": ".join(word for word in (code, message) if word)
+    if reply.headers.get("content-type", "").startswith("text/plain"):
+        return None, body[:200].decode("utf-8", "replace")
+    return None, ""

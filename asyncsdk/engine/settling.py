@@ -1,0 +1,137 @@
+"""From "the bytes are there" to an outcome: settled in batches, told to the callback, then handed to the consumer."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+
+import anyio
+from anyio.abc import TaskStatus
+
+from asyncsdk.engine.config import TransferConfig
+from asyncsdk.engine.feed import Feed, IterableFeed
+from asyncsdk.engine.meter import Meter
+from asyncsdk.engine.progress import OutcomeCallback
+from asyncsdk.engine.transfers import Outcome
+from asyncsdk.errors import ConfigError
+
+__all__ = ["Settler"]
+
+
+class Settler:
+    """Collects what workers finished and settles it: when there is enough, when it waited long enough, at the end, or
+    when nothing else is under way.
+
+    Its task is shielded from cancellation, so that what is done gets settled though the run is not; the run bounds how
+    long that may take.
+
+    Args:
+        is_idle: Whether nothing is under way: then waiting for a fuller batch has no use.
+        on_failure: Told what `Feed.settle` or *on_outcome* raised.
+    """
+
+    def __init__(
+        self,
+        feed: Feed,
+        config: TransferConfig,
+        meter: Meter,
+        on_outcome: OutcomeCallback | None,
+        *,
+        is_idle: Callable[[], bool],
+        on_failure: Callable[[Exception], None],
+    ) -> None:
+        self._feed = feed
+        self._config = config
+        self._meter = meter
+        self._on_outcome = on_outcome
+        self._is_idle = is_idle
+        self._on_failure = on_failure
+        self._at_once = isinstance(feed, IterableFeed)  # nothing to commit, so nothing to collect for
+        self._batch: deque[Outcome] = deque()
+        self._oldest = 0.0
+        self._work_is_over = False
+        self._scope = anyio.CancelScope(shield=True)
+        self._wake = asyncio.Event()
+        self._news = asyncio.Event()
+        self.ready: deque[Outcome] = deque()
+        self.data_bytes = 0
+        self.has_ended = False
+
+    def put(self, outcome: Outcome) -> None:
+        """Take an outcome that is not final yet."""
+        if not self._batch:
+            self._oldest = time.monotonic()
+        self._batch.append(outcome)
+        if outcome.data is not None:
+            self.data_bytes += len(outcome.data)
+        self._wake.set()
+
+    def work_is_over(self) -> None:
+        """Nothing more will be put: settle what is left and end."""
+        self._work_is_over = True
+        self._wake.set()
+
+    def stop(self) -> None:
+        """End now, in the middle of a call if need be."""
+        self._scope.cancel()
+
+    async def run(self, *, task_status: TaskStatus[None]) -> None:
+        try:
+            with self._scope:
+                task_status.started()
+                await self._settle_all()
+        except Exception as error:  # noqa: BLE001  # raised again, unchanged, where the caller iterates
+            self._on_failure(error)
+        finally:
+            self.has_ended = True
+            self._news.set()
+
+    async def wait_ready(self) -> bool:
+        """Wait for a final outcome in ``ready``; False: there will be none."""
+        while not self.ready:
+            if self.has_ended:
+                return False
+            self._news.clear()
+            await self._news.wait()
+        return True
+
+    async def wait_end(self) -> None:
+        """Wait until everything that was put has been settled."""
+        while not self.has_ended:
+            self._news.clear()
+            await self._news.wait()
+
+    async def _settle_all(self) -> None:
+        while await self._is_due():
+            count = min(len(self._batch), self._config.settle_size)
+            batch = [self._batch.popleft() for _ in range(count)]
+            self._oldest = time.monotonic()
+            settled = await self._feed.settle(batch)
+            if len(settled) != len(batch):
+                raise ConfigError(
+                    f"{type(self._feed).__name__}.settle returned {len(settled)} outcomes for {len(batch)}"
+                )
+            for outcome in settled:
+                self._meter.count(outcome)
+                if self._on_outcome is not None:
+                    self._on_outcome(outcome)
+                self.ready.append(outcome)
+            self._news.set()
+
+    async def _is_due(self) -> bool:
+        """Wait until there is a batch to settle; False: there will be none any more."""
+        while True:
+            self._wake.clear()
+            if self._batch:
+                left = self._oldest + self._config.settle_seconds - time.monotonic()
+                full = len(self._batch) >= self._config.settle_size
+                if full or left <= 0 or self._at_once or self._work_is_over or self._is_idle():
+                    return True
+                with anyio.move_on_after(left):
+                    await self._wake.wait()
+            elif self._work_is_over:
+                return False
+            else:
+                await self._wake.wait()

@@ -1,0 +1,204 @@
+"""Where downloads go: a file that appears only when it is whole, or memory."""
+
+from __future__ import annotations
+
+import io
+import os
+import secrets
+from pathlib import Path
+
+from asyncsdk.checksums import Crc32c
+from asyncsdk.errors import DestinationUnwritable, IncompleteTransfer, os_errors
+
+__all__ = ["BufferSink", "MemoryStore", "PartFile", "StoreSink", "temporary_name"]
+
+_KEPT_BYTES = 256 * 1024
+"""Up to here a download is kept and written in one go when it is whole: one turn of a thread per small file."""
+
+_MAX_NAME_BYTES = 255
+_TEMPORARY_MARK = ".part"
+
+
+def temporary_name(name: str) -> str:
+    """Return a name for the unfinished form of *name*, unique, hidden, and no longer than a file name may be."""
+    tail = f".{secrets.token_hex(6)}{_TEMPORARY_MARK}".encode()
+    kept = os.fsencode(name)[: _MAX_NAME_BYTES - len(tail) - 1]
+    # Cut between characters: some file systems take UTF-8 only.
+    while kept and len(os.fsencode(name)) > len(kept) and not _is_whole(kept):
+        kept = kept[:-1]
+    return os.fsdecode(b"." + kept + tail)
+
+
+def _is_whole(raw: bytes) -> bool:
+    try:
+        raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        return error.reason != "unexpected end of data"
+    return True
+
+
+class PartFile:
+    """A temporary file beside its destination, renamed when it is whole. All methods block.
+
+    Mode by umask, parents made. `discard` leaves nothing of it, whatever happened before; after `publish` it does
+    nothing.
+    """
+
+    def __init__(self, destination: Path) -> None:
+        self.destination = destination
+        self._temporary: Path | None = None
+        self._fd = -1
+
+    def check(self) -> None:
+        """Raise when the destination can be seen to be impossible, before anything is fetched."""
+        if self.destination.is_dir():
+            raise DestinationUnwritable(
+                f"{self.destination}: is a folder; give the path of the file to be", destination=str(self.destination)
+            )
+
+    def open(self) -> None:
+        """Make the temporary file; nothing when it is there already."""
+        if self._fd >= 0:
+            return
+        with os_errors("destination", destination=str(self.destination)):
+            if self._temporary is not None:
+                self._fd = os.open(self._temporary, os.O_RDWR | os.O_CLOEXEC)
+                return
+            self.check()
+            self._make()
+
+    def _make(self) -> None:
+        temporary = self.destination.with_name(temporary_name(self.destination.name))
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        try:
+            self._fd = os.open(temporary, flags, 0o666)
+        except FileNotFoundError:
+            self.destination.parent.mkdir(parents=True, exist_ok=True)
+            self._fd = os.open(temporary, flags, 0o666)
+        self._temporary = temporary
+
+    def write_at(self, data: bytes | memoryview, offset: int) -> None:
+        with os_errors("destination", destination=str(self.destination)):
+            view = memoryview(data)
+            while view:
+                written = os.pwrite(self._fd, view, offset)
+                offset += written
+                view = view[written:]
+
+    def truncate(self, size_bytes: int) -> None:
+        with os_errors("destination", destination=str(self.destination)):
+            os.ftruncate(self._fd, size_bytes)
+
+    def read_at(self, size_bytes: int, offset: int) -> bytes:
+        with os_errors("destination", destination=str(self.destination)):
+            return os.pread(self._fd, size_bytes, offset)
+
+    def pause(self) -> None:
+        """Close the descriptor but keep what was written; `open` goes on."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            with os_errors("destination", destination=str(self.destination)):
+                os.close(fd)
+
+    def publish(self, path: Path | None = None) -> None:
+        """Rename into place, to *path* when it could not be known before: now the object is there, whole."""
+        self.pause()  # some file systems report a full disk only now
+        assert self._temporary is not None
+        path = path or self.destination
+        with os_errors("destination", destination=str(path)):
+            self._temporary.replace(path)
+        self._temporary = None
+
+    def discard(self) -> None:
+        """Remove what is left."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+        if self._temporary is not None:
+            self._temporary.unlink(missing_ok=True)
+            self._temporary = None
+
+
+class MemoryStore:
+    """Memory for an object of known size; parts may be written in any order, from any thread."""
+
+    def __init__(self, size_bytes: int) -> None:
+        self._buffer = io.BytesIO()
+        if size_bytes:
+            self._buffer.seek(size_bytes - 1)
+            self._buffer.write(b"\0")
+        self._view = self._buffer.getbuffer()
+
+    def write_at(self, data: bytes | memoryview, offset: int) -> None:
+        self._view[offset : offset + len(data)] = data
+
+    def take(self) -> bytes:
+        """Return all of it, without another copy (a `BytesIO` hands out the buffer it wrote to)."""
+        self._view.release()
+        return self._buffer.getvalue()
+
+
+class StoreSink:
+    """Writes the body of one reply at its place in a file or in memory, checksummed."""
+
+    def __init__(self, store: PartFile | MemoryStore, start: int, size_bytes: int, *, source: str, part: int) -> None:
+        self._store = store
+        self._start = start
+        self._expected = size_bytes
+        self._source = source
+        self._part = part
+        self.checksum = Crc32c()
+
+    def write(self, data: bytes) -> None:
+        offset = self.checksum.size_bytes
+        if offset + len(data) > self._expected:
+            raise IncompleteTransfer(
+                self._expected, offset + len(data), source=self._source, part=self._part, bytes_done=offset
+            )
+        self._store.write_at(data, self._start + offset)
+        self.checksum.update(data)
+
+    def check_whole(self) -> None:
+        """Raise unless all bytes came."""
+        if self.checksum.size_bytes != self._expected:
+            raise IncompleteTransfer(self._expected, self.checksum.size_bytes, source=self._source, part=self._part)
+
+
+class BufferSink:
+    """Takes a body of any size in order: kept while small, then written to a file, if there is one.
+
+    Args:
+        file: Takes what is too much to keep; None: everything is kept.
+    """
+
+    def __init__(self, file: PartFile | None = None) -> None:
+        self.file = file
+        self.checksum = Crc32c()
+        self._kept: list[bytes] = []
+        self._kept_bytes = 0
+        self._written = 0
+        self._stale = file is not None
+
+    def write(self, data: bytes) -> None:
+        self.checksum.update(data)
+        self._kept.append(data)
+        self._kept_bytes += len(data)
+        if self.file is not None and self._kept_bytes > _KEPT_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is kept. Blocking."""
+        assert self.file is not None
+        self.file.open()
+        if self._stale:
+            self._stale = False
+            self.file.truncate(0)  # what an attempt before this one left
+        data = b"".join(self._kept)
+        self.file.write_at(data, self._written)
+        self._written += len(data)
+        self._kept, self._kept_bytes = [], 0
+
+    def take(self) -> bytes:
+        """Return what was kept, whole."""
+        assert self.file is None
+        return self._kept[0] if len(self._kept) == 1 else b"".join(self._kept)

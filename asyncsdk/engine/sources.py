@@ -1,0 +1,281 @@
+"""Sources of uploads, opened: one class per kind, all giving parts.
+
+`open_source` decides the kind; what sends parts never asks for it. Files (by path, or open ones that are real files)
+are read where the transport needs them and hold no memory; what can only be read in order is in `streams`.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+from collections.abc import AsyncIterable
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+from asyncsdk.checksums import Crc32c, crc32c
+from asyncsdk.engine.parts import MemoryPart, Part
+from asyncsdk.engine.streams import StreamSource
+from asyncsdk.engine.transfers import Upload
+from asyncsdk.engine.work import SMALL_BYTES, Work
+from asyncsdk.errors import SourceChanged, SourceUnreadable, os_errors
+from asyncsdk.transport.base import Body, FileBody
+
+__all__ = ["FilePart", "FileSource", "MemorySource", "OpenSource", "open_file", "open_source"]
+
+_STEP_BYTES = 16 * 1024 * 1024
+"""Read between two looks at whether the work was cancelled."""
+
+
+class OpenSource(Protocol):
+    """A source that is ready to be read."""
+
+    size_bytes: int | None
+    """How many bytes it gives; None: not known before its end."""
+
+    async def next_part(self, size_bytes: int) -> Part | None:
+        """Return the next *size_bytes* (fewer at the end), or None at the end. Waits for memory if it needs some."""
+
+    async def check_unchanged(self) -> None:
+        """Raise `SourceChanged` when the source is not what it was when it was opened."""
+
+    async def aclose(self) -> None:
+        """Close what was opened here."""
+
+
+async def open_source(work: Work) -> OpenSource:
+    """Open the source of an upload.
+
+    Raises:
+        SourceNotFound, SourceUnreadable: It is not there, or no file.
+        SourceChanged: It has not the size that was announced.
+    """
+    upload = work.transfer
+    assert isinstance(upload, Upload)
+    source = upload.source
+    opened: MemorySource | FileSource | None
+    if isinstance(source, Path):
+        opened = await work.resources.threads.run(
+            _open_path, source, work.resources.config.check_source, undo=_close_quickly
+        )
+    elif isinstance(source, (bytes, bytearray, memoryview)):
+        opened = MemorySource(source)
+    elif isinstance(source, AsyncIterable):
+        return StreamSource(work, upload.name, pieces=source)
+    elif hasattr(source, "read") and not isinstance(source, str):
+        opened = await work.resources.threads.run(_open_region, source, upload.name, undo=_close_quickly)
+        if opened is None:
+            return StreamSource(work, upload.name, file=source)
+    else:
+        raise SourceUnreadable(
+            f"a source is a path, bytes, an open binary file or an asynchronous iterable, not {type(source).__name__}",
+            source=upload.name,
+        )
+    if upload.size_bytes is not None and opened.size_bytes != upload.size_bytes:
+        await opened.aclose()
+        raise SourceChanged(
+            f"{upload.name}: has {opened.size_bytes} bytes, {upload.size_bytes} were announced; it was changed since "
+            "it was looked at, upload it again",
+            source=upload.name,
+        )
+    return opened
+
+
+# --- memory --------------------------------------------------------------------------------------------------
+
+
+class MemorySource:
+    """Bytes of the caller: they are there already and need no lease."""
+
+    def __init__(self, data: bytes | bytearray | memoryview, checksum: int | None = None) -> None:
+        view = memoryview(data)
+        if not view.contiguous:
+            view = memoryview(view.tobytes())
+        self._view = view.cast("B")
+        self._whole = data if isinstance(data, bytes) else None
+        self._checksum = checksum
+        self._offset = 0
+        self.size_bytes: int | None = len(self._view)
+
+    async def next_part(self, size_bytes: int) -> Part | None:
+        if self._offset >= len(self._view):
+            return None
+        start, self._offset = self._offset, self._offset + size_bytes
+        if start == 0 and self._offset >= len(self._view):
+            return MemoryPart(self._view if self._whole is None else self._whole, checksum=self._checksum)
+        return MemoryPart(self._view[start : self._offset])
+
+    async def check_unchanged(self) -> None:
+        """Nothing to do: what was read is what was sent."""
+
+    async def aclose(self) -> None:
+        """Nothing was opened."""
+
+
+# --- files ---------------------------------------------------------------------------------------------------
+
+
+class FilePart:
+    """A stretch of a file, read while it is sent."""
+
+    def __init__(self, source: FileSource, start: int, stop: int) -> None:
+        self._source = source
+        self._start = start
+        self._stop = stop
+
+    @property
+    def size_bytes(self) -> int:
+        return self._stop - self._start
+
+    def body(self) -> Body:
+        source = self._source
+        return FileBody(source.fd, self._start, self._stop, name=source.name, checksum=Crc32c())
+
+    async def sent_crc32c(self, work: Work, body: Body) -> int:
+        assert isinstance(body, FileBody)
+        assert body.checksum is not None
+        return body.checksum.value
+
+    async def crc32c(self, work: Work) -> int:
+        checksum = Crc32c()
+        body = FileBody(self._source.fd, self._start, self._stop, name=self._source.name, checksum=checksum)
+
+        def step() -> bool:
+            limit = checksum.size_bytes + _STEP_BYTES
+            while checksum.size_bytes < min(limit, body.size_bytes):
+                body.read(checksum.size_bytes, 1024 * 1024)
+            return checksum.size_bytes < body.size_bytes
+
+        await work.resources.threads.run_in_steps(step)
+        return checksum.value
+
+    def release(self) -> None:
+        """It holds no memory."""
+
+
+class FileSource:
+    """An open file, from *start* to the end it had when it was opened.
+
+    Args:
+        fd: Own descriptor; closed by `aclose`.
+        path: Looked at again afterwards; None: the descriptor is.
+        check: Whether it is looked at again at all.
+    """
+
+    def __init__(
+        self, fd: int, name: str, facts: os.stat_result, *, start: int = 0, path: Path | None = None, check: bool = True
+    ) -> None:
+        self.fd = fd
+        self.name = name
+        self.start = start
+        self.stop = max(start, facts.st_size)
+        self.size_bytes: int | None = self.stop - start
+        self._path = path
+        self._check = check
+        self._identity = _identity(facts)
+        self._offset = start
+
+    async def next_part(self, size_bytes: int) -> Part | None:
+        if self._offset >= self.stop:
+            return None
+        start, self._offset = self._offset, min(self._offset + size_bytes, self.stop)
+        return FilePart(self, start, self._offset)
+
+    def read_at(self, size_bytes: int, offset: int) -> bytes:
+        """Return up to *size_bytes* (at least one) from *offset*, counted from where the source starts. Blocking."""
+        with os_errors("source", source=self.name):
+            data = os.pread(self.fd, size_bytes, self.start + offset)
+        if not data and size_bytes:
+            raise self._changed("became shorter")
+        return data
+
+    async def check_unchanged(self) -> None:
+        # One stat call, 1 us: a thread would cost more. What the file system may block on was opened and read before.
+        if self._check:
+            self.check_unchanged_now()
+
+    def check_unchanged_now(self) -> None:
+        """Raise `SourceChanged` when size, time or inode differ. Blocking."""
+        try:
+            facts = os.fstat(self.fd) if self._path is None else self._path.stat()
+        except OSError as error:
+            raise self._changed("is gone") from error
+        if _identity(facts) != self._identity:
+            raise self._changed("was changed")
+
+    def _changed(self, what: str) -> SourceChanged:
+        return SourceChanged(f"{self.name}: {what} while being sent, upload it again", source=self.name)
+
+    async def aclose(self) -> None:
+        self.close()
+
+    def close(self) -> None:
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+def _identity(facts: os.stat_result) -> tuple[int, int, int, int]:
+    return facts.st_size, facts.st_mtime_ns, facts.st_ino, facts.st_dev
+
+
+def _close_quickly(opened: MemorySource | FileSource | None) -> None:
+    if isinstance(opened, FileSource):
+        opened.close()
+
+
+def open_file(path: Path, name: str, *, check: bool = True) -> FileSource:
+    """Open a regular file for reading. Blocking."""
+    with os_errors("source", source=name):
+        # Without O_NONBLOCK, opening a named pipe would wait for a writer.
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0))
+    try:
+        facts = os.fstat(fd)
+        _refuse_unless_regular(facts, name)
+        return FileSource(fd, name, facts, path=path, check=check)
+    except BaseException:
+        os.close(fd)
+        raise
+
+
+def _open_path(path: Path, check: bool) -> MemorySource | FileSource:
+    """Open *path*; a small file is read and checksummed at once, in the same turn of the thread."""
+    source = open_file(path, str(path), check=check)
+    size = source.size_bytes or 0
+    if size > SMALL_BYTES:
+        return source
+    try:
+        with os_errors("source", source=str(path)):
+            data = os.pread(source.fd, size + 1, 0)
+        if len(data) != size:
+            raise SourceChanged(f"{path}: was changed while being read, upload it again", source=str(path))
+        if check:
+            source.check_unchanged_now()
+        return MemorySource(data, crc32c(data))
+    finally:
+        source.close()
+
+
+def _refuse_unless_regular(facts: os.stat_result, name: str) -> None:
+    if stat.S_ISREG(facts.st_mode):
+        return
+    if stat.S_ISDIR(facts.st_mode):
+        raise SourceUnreadable(f"{name}: is a folder; upload a folder with dataset.upload", source=name)
+    raise SourceUnreadable(f"{name}: is a device, pipe or socket; open it and give the open file", source=name)
+
+
+def _open_region(file: IO[bytes], name: str) -> FileSource | None:
+    """Return the rest of an open file that is a real one and can be read at any place, else None."""
+    inner: Any = getattr(file, "file", file)  # tempfile's wrappers
+    raw = inner.raw if isinstance(inner, (io.BufferedReader, io.BufferedRandom)) else inner
+    if not isinstance(raw, io.FileIO) or not raw.readable():
+        return None
+    with os_errors("source", source=name):
+        facts = os.fstat(raw.fileno())
+        if stat.S_ISDIR(facts.st_mode) or not stat.S_ISREG(facts.st_mode):
+            return None
+        if isinstance(inner, io.BufferedRandom):
+            inner.flush()
+            facts = os.fstat(raw.fileno())
+        start = inner.tell()
+        return FileSource(os.dup(raw.fileno()), name, facts, start=start)

@@ -1,0 +1,121 @@
+"""Sources that give their bytes once, in order: asynchronous iterables, and file objects read in threads.
+
+They are read into parts that draw from the byte budget and are kept until they were sent, so that a part can be tried
+again though its source cannot.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterable, AsyncIterator
+from typing import IO
+
+import anyio
+
+from asyncsdk.engine.parts import MemoryPart, Part
+from asyncsdk.engine.work import SMALL_BYTES, Work
+from asyncsdk.errors import AsyncSDKError, SourceUnreadable
+
+__all__ = ["StreamSource"]
+
+_log = logging.getLogger("asyncsdk.engine")
+
+
+class StreamSource:
+    """Bytes that come in order, once, from an asynchronous iterable or a file object read in threads."""
+
+    def __init__(
+        self,
+        work: Work,
+        name: str,
+        *,
+        pieces: AsyncIterable[bytes] | None = None,
+        file: IO[bytes] | None = None,
+    ) -> None:
+        self._work = work
+        self._name = name
+        self._pieces: AsyncIterator[bytes] | None = None if pieces is None else aiter(pieces)
+        self._file = file
+        self._rest = memoryview(b"")
+        self._at_end = False
+        self.size_bytes: int | None = None
+
+    async def next_part(self, size_bytes: int) -> Part | None:
+        if self._at_end:
+            return None
+        lease = await self._work.resources.budget.take(size_bytes)
+        try:
+            data = await self._read(size_bytes)
+            if not data:
+                lease.release()
+                return None
+            lease.shrink(len(data))
+            return MemoryPart(data, lease)
+        except BaseException:
+            lease.release()
+            raise
+
+    async def has_more(self) -> bool:
+        """Whether bytes follow; holds at most one piece of the source to find out."""
+        if not self._rest and not self._at_end:
+            self._rest = memoryview(await self._next_piece(SMALL_BYTES))
+        return bool(self._rest)
+
+    async def _read(self, size_bytes: int) -> bytearray:
+        data = bytearray()
+        while len(data) < size_bytes:
+            if not self._rest:
+                self._rest = memoryview(await self._next_piece(size_bytes - len(data)))
+                if not self._rest:
+                    break
+            taken = self._rest[: size_bytes - len(data)]
+            data += taken
+            self._rest = self._rest[len(taken) :]
+        return data
+
+    async def _next_piece(self, size_bytes: int) -> bytes:
+        """Return the next piece, not empty but at the end."""
+        if self._at_end:
+            return b""
+        try:
+            if self._pieces is None:
+                assert self._file is not None
+                piece = await self._work.resources.threads.run(self._file.read, min(size_bytes, 1024 * 1024))
+            else:
+                piece = await anext(self._pieces)
+                while _is_bytes(piece) and not len(piece):
+                    piece = await anext(self._pieces)
+        except StopAsyncIteration:
+            piece = b""
+        except AsyncSDKError:
+            raise
+        except Exception as error:  # whatever the caller's source raises is a failure of this source
+            raise SourceUnreadable(
+                f"{self._name}: reading the source failed with {type(error).__name__}", source=self._name
+            ) from error
+        if not _is_bytes(piece):
+            raise SourceUnreadable(
+                f"{self._name}: gave {type(piece).__name__} instead of bytes; open files in binary mode",
+                source=self._name,
+            )
+        if not len(piece):
+            self._at_end = True
+        return bytes(piece)
+
+    async def check_unchanged(self) -> None:
+        """Nothing to do: what was read is what was sent."""
+
+    async def aclose(self) -> None:
+        # A generator that is left half-way would be finalised by a stray task; it is the caller's code, so bounded.
+        close = getattr(self._pieces, "aclose", None)
+        if close is not None:
+            with anyio.move_on_after(self._work.resources.config.cleanup_seconds, shield=True):
+                try:
+                    await close()
+                except Exception as error:  # noqa: BLE001  # the upload has its outcome; this cannot change it
+                    _log.warning("closing the source of %s failed with %s", self._name, type(error).__name__)
+
+
+def _is_bytes(piece: object) -> bool:
+    """Whether a source gave what its type promises; checked because it is the caller's code."""
+    return isinstance(piece, (bytes, bytearray, memoryview))

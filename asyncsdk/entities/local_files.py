@@ -1,0 +1,70 @@
+"""Looking at sources and files of this machine before anything moves."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import anyio.to_thread
+
+from asyncsdk.checksums import Crc32c
+from asyncsdk.engine import Source
+from asyncsdk.errors import SourceChanged, SourceUnreadable, os_errors
+
+__all__ = ["checksum_of_file", "known_size"]
+
+_READ_BYTES = 1024 * 1024
+
+
+def checksum_of_file(path: Path, size_bytes: int | None = None) -> str:
+    """Return the crc32c of a file as eight hexadecimal digits. Blocking; memory 1 MiB.
+
+    Raises:
+        SourceChanged: It has not *size_bytes* (any more).
+        SourceNotFound, SourceUnreadable: It is not there or cannot be read.
+    """
+    checksum = Crc32c()
+    with os_errors("source", source=str(path)), path.open("rb", buffering=0) as file:
+        while data := file.read(_READ_BYTES):
+            checksum.update(data)
+    if size_bytes is not None and checksum.size_bytes != size_bytes:
+        raise SourceChanged(
+            f"{path}: has {checksum.size_bytes} bytes, {size_bytes} when it was looked at; it is being changed",
+            source=str(path),
+        )
+    return checksum.hex()
+
+
+async def known_size(source: Source) -> int | None:
+    """Return how many bytes *source* gives, or None when only reading it tells.
+
+    Raises:
+        SourceNotFound, SourceUnreadable: It is a path that is not there, or no regular file.
+    """
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return memoryview(source).nbytes
+    if isinstance(source, (str, PathLike)):
+        return await anyio.to_thread.run_sync(_size_of_path, Path(source))
+    return _size_of_open_file(source)
+
+
+def _size_of_path(path: Path) -> int:
+    with os_errors("source", source=str(path)):
+        facts = path.stat()
+    if not stat.S_ISREG(facts.st_mode):
+        kind = "a folder; give the file in it" if stat.S_ISDIR(facts.st_mode) else "no regular file"
+        raise SourceUnreadable(f"{path}: is {kind}", source=str(path))
+    return facts.st_size
+
+
+def _size_of_open_file(source: Any) -> int | None:
+    inner = getattr(source, "file", source)  # tempfile's wrappers
+    raw = inner.raw if isinstance(inner, (io.BufferedReader, io.BufferedRandom)) else inner
+    if not isinstance(raw, io.FileIO):
+        return None
+    facts = os.fstat(raw.fileno())
+    return max(0, facts.st_size - inner.tell()) if stat.S_ISREG(facts.st_mode) else None

@@ -1,0 +1,226 @@
+"""The platform in one object: a data folder that answers messages. Blocking; call it in worker threads."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+from sqlalchemy import insert, select
+
+from asyncsdk.errors import AsyncSDKError, Conflict, NotFound, UnsupportedOperation
+from asyncsdk.protocol.base import Message
+from asyncsdk.protocol.users import Role
+from asyncsdk.server import migrations, principals
+from asyncsdk.server.database import Database
+from asyncsdk.server.folder import DataFolder
+from asyncsdk.server.handlers import Context, registrations
+from asyncsdk.server.objects.local import LocalObjects
+from asyncsdk.server.objects.minting import Minter
+from asyncsdk.server.objects.signing import Signer
+from asyncsdk.server.principals import Principal
+from asyncsdk.server.schema import meta
+from asyncsdk.server.sweep import SweepReport, claim_sweep, has_unreferenced, reap, sweep
+
+__all__ = ["Backend"]
+
+_log = logging.getLogger(__name__)
+
+R = TypeVar("R")
+
+_OWNER_NAME = "owner"
+_OWNER_ID = "owner_id"
+_REAP_BATCHES = 10
+"""Batches of 1,000 objects whose files go before a delete is answered; the rest goes with later ones and the sweep."""
+
+
+class Backend:
+    """A data folder and the handlers over it. Open it with `open`.
+
+    Safe to share between threads, and several processes may have one folder open: reads run side by side, writes one
+    after the other. What a write changed is durable when `handle` returns.
+
+    Attributes:
+        folder: The data folder.
+        objects: The object store.
+        signer: Makes and checks upload keys and URLs.
+        handled: The operations this platform has.
+    """
+
+    def __init__(
+        self, folder: DataFolder, database: Database, objects: LocalObjects, signer: Signer, owner: Principal
+    ) -> None:
+        self.folder = folder.path
+        self.objects = objects
+        self.signer = signer
+        self.handled: frozenset[type[Message[Any]]] = frozenset(registrations)
+        self._data_folder = folder
+        self._database = database
+        self._owner = owner
+        self._sweeping = threading.Lock()
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """Open a data folder; make it, or upgrade it after a backup, when needed.
+
+        Args:
+            folder: Made with mode 0700 when missing.
+
+        Raises:
+            StoreError: The folder cannot be used, its database is damaged or not ours, or a newer release made it.
+            ServerError: Another process keeps writing while an upgrade is due (retryable).
+        """
+        data = DataFolder(folder.absolute())
+        data.make()
+        with data.locked():
+            secret = data.secret()
+            migrations.prepare(data.database, backups=data.backups)
+            database = Database(data.database, version=migrations.SCHEMA_VERSION)
+            try:
+                owner = _find_owner(database)
+            except BaseException:
+                database.close()
+                raise
+        return cls(data, database, LocalObjects(data.path), Signer(secret), owner)
+
+    def handle(self, message: Message[R], principal: Principal, minter: Minter) -> R:
+        """Return the reply to *message*.
+
+        Args:
+            message: A validated message.
+            principal: On whose behalf.
+            minter: Makes targets and origins as the caller can reach them.
+
+        Raises:
+            UnsupportedOperation: There is no handler for it.
+            PermissionDenied: The principal's role does not allow it.
+            ResponseError: The handler refused; the subclass says why.
+            StoreError: The data folder became unusable.
+        """
+        registration = registrations.get(type(message))
+        operation = type(message).__name__
+        if registration is None:
+            raise UnsupportedOperation("server", operation)
+        principals.require(principal, registration.role, operation)
+        now_ms = _now_ms()
+        published: frozenset[tuple[str, str]] = frozenset()
+        unpublished: Mapping[str, AsyncSDKError] = {}
+        if registration.arrivals is not None:
+            with self._database.read() as connection:
+                context = Context(connection, principal, minter, self.objects, self.signer, now_ms)
+                arrived = registration.arrivals(context, message)
+            published, unpublished = self._publish(arrived)
+        with self._database.write() if registration.writes else self._database.read() as connection:
+            context = Context(connection, principal, minter, self.objects, self.signer, now_ms, published, unpublished)
+            reply: R = registration.handler(context, message)
+            reap_is_due = registration.writes and has_unreferenced(connection)
+        for hook in context.hooks:
+            self._tidy(hook)
+        if reap_is_due:
+            self._tidy(lambda: reap(self._database, self.objects, max_batches=_REAP_BATCHES))
+        return reply
+
+    def _publish(
+        self, arrived: Sequence[tuple[str, str]]
+    ) -> tuple[frozenset[tuple[str, str]], Mapping[str, AsyncSDKError]]:
+        """Make arrived objects durable; one that cannot be must not fail the others."""
+        try:
+            self.objects.publish(arrived)
+        except (NotFound, Conflict):  # one of them vanished or differs: which one shows when each is tried alone
+            published = []
+            unpublished: dict[str, AsyncSDKError] = {}
+            for staged in arrived:
+                try:
+                    self.objects.publish([staged])
+                    published.append(staged)
+                except (NotFound, Conflict) as error:
+                    unpublished[staged[0]] = error
+            return frozenset(published), unpublished
+        return frozenset(arrived), {}
+
+    def _tidy(self, hook: Any) -> None:
+        """Run what follows a durable change. Its failure must not look like the change's: the sweep does it again."""
+        try:
+            hook()
+        except (AsyncSDKError, OSError) as error:
+            _log.warning("left over for the next sweep: %s", error)
+
+    def owner(self) -> Principal:
+        """Return the user who owns the platform, made with the folder."""
+        return self._owner
+
+    def authenticate(self, token: str) -> Principal | None:
+        """Return whom *token* belongs to; None when nobody."""
+        with self._database.read() as connection:
+            return principals.authenticate(connection, token)
+
+    def create_user(self, name: str, role: Role) -> Principal:
+        """Add a user.
+
+        Raises:
+            Conflict: The name is taken.
+            InvalidName: The name cannot be one.
+        """
+        with self._database.write() as connection:
+            return principals.create_user(
+                connection, name=name, role=role, now_ms=_now_ms(), created_by=self._owner.user_id
+            )
+
+    def create_token(self, user_id: str, name: str) -> str:
+        """Return a new token of a user; it cannot be read again.
+
+        Raises:
+            NotFound: There is no such user.
+        """
+        with self._database.write() as connection:
+            return principals.create_token(
+                connection, user_id=user_id, name=name, now_ms=_now_ms(), created_by=self._owner.user_id
+            )
+
+    def server_token(self) -> str:
+        """Return the owner's token that is kept in the folder (``token``, mode 0600), made when it is first asked for.
+
+        A kept token that the database does not know (the folder was put together from two) is replaced.
+        """
+        with self._data_folder.locked():
+            token = self._data_folder.token()
+            if token is None or self.authenticate(token) is None:
+                token = self.create_token(self._owner.user_id, "server")
+                self._data_folder.keep_token(token)
+        return token
+
+    def sweep(self, *, now_ms: int | None = None) -> SweepReport:
+        """Remove uploads that were never committed and objects that nothing points to any more.
+
+        Args:
+            now_ms: Milliseconds since 1970 UTC; None for the clock's.
+        """
+        with self._sweeping:
+            return sweep(self._database, self.objects, now_ms=_now_ms() if now_ms is None else now_ms)
+
+    def sweep_if_due(self, *, now_ms: int | None = None) -> SweepReport | None:
+        """Sweep unless this or another process did within a day; None then."""
+        now_ms = _now_ms() if now_ms is None else now_ms
+        return self.sweep(now_ms=now_ms) if claim_sweep(self._database, now_ms=now_ms) else None
+
+    def close(self) -> None:
+        """Close the database. Calling it again does nothing."""
+        self._database.close()
+
+
+def _find_owner(database: Database) -> Principal:
+    with database.read() as connection:
+        owner_id = connection.execute(select(meta.c.value).where(meta.c.name == _OWNER_ID)).scalar()
+        if owner_id is not None:
+            return principals.find_user(connection, owner_id)
+    with database.write() as connection:
+        owner = principals.create_user(connection, name=_OWNER_NAME, role="owner", now_ms=_now_ms(), created_by=None)
+        connection.execute(insert(meta).values(name=_OWNER_ID, value=owner.user_id))
+    return owner
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,199 @@
+"""Checkpoints: prepare, commit, get, find, list, delete, and where their weights can be read."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from sqlalchemy import Row, Select, delete, func, select, update
+
+from asyncsdk.errors import BadRequest, Conflict, NotFound
+from asyncsdk.protocol.base import Empty, Page
+from asyncsdk.protocol.checkpoints import (
+    CheckpointRecord,
+    CommitCheckpoint,
+    DeleteCheckpoint,
+    FindCheckpoint,
+    GetCheckpoint,
+    ListCheckpoints,
+    PrepareCheckpoint,
+    PrepareCheckpointDownload,
+    PreparedCheckpointDownload,
+)
+from asyncsdk.protocol.uploads import PreparedUpload
+from asyncsdk.server.handlers.commits import add_blobs, drop_references, has_arrived
+from asyncsdk.server.handlers.entities import add, fetch, to_record
+from asyncsdk.server.handlers.keys import check_key, never_arrived
+from asyncsdk.server.handlers.registry import Context, StagedObject, handles
+from asyncsdk.server.handlers.uploads import prepare_object
+from asyncsdk.server.listing import Field, Listing, list_page
+from asyncsdk.server.objects.signing import object_etag
+from asyncsdk.server.schema import blobs, checkpoints, models
+
+__all__: list[str] = []
+
+_record = partial(to_record, CheckpointRecord)
+
+_LISTING = Listing(
+    fields={
+        "id": Field(checkpoints.c.id, is_unique=True),
+        "filename": Field(checkpoints.c.filename),
+        "epoch": Field(checkpoints.c.epoch, "number", is_nullable=True),
+        "is_best": Field(checkpoints.c.is_best, "boolean"),
+        "is_final": Field(checkpoints.c.is_final, "boolean"),
+        "size_bytes": Field(blobs.c.size_bytes, "number"),
+        "crc32c": Field(blobs.c.crc32c),
+        "created_at": Field(checkpoints.c.created_at, "number"),
+        "updated_at": Field(checkpoints.c.updated_at, "number"),
+        "created_by": Field(checkpoints.c.created_by, is_nullable=True),
+    },
+    hidden={"sequence": Field(checkpoints.c.sequence, "number", is_unique=True)},
+    metadata=checkpoints.c.metadata,
+    default_sort=("sequence",),
+)
+
+
+def _of_model(model_id: str) -> Select[Any]:
+    return (
+        select(checkpoints, blobs.c.size_bytes, blobs.c.crc32c, blobs.c.etag)
+        .join_from(checkpoints, blobs, checkpoints.c.blob_id == blobs.c.id)
+        .where(checkpoints.c.model_id == model_id)
+    )
+
+
+def _fetch(context: Context, model_id: str, checkpoint_id: str) -> Row[Any]:
+    row = context.connection.execute(_of_model(model_id).where(checkpoints.c.id == checkpoint_id)).first()
+    if row is None:
+        fetch(context, models, model_id, "model")
+        raise NotFound(f"model {model_id} has no checkpoint {checkpoint_id}")
+    return row
+
+
+@handles(PrepareCheckpoint, role="editor")
+def prepare_checkpoint(context: Context, message: PrepareCheckpoint) -> PreparedUpload:
+    model = fetch(context, models, message.model_id, "model")
+    return prepare_object(context, model.id, size_bytes=message.size_bytes, crc32c=message.crc32c)
+
+
+def _committed_before(context: Context, message: CommitCheckpoint, object_id: str) -> bool:
+    """Whether an earlier call with the same id and bytes made the checkpoint.
+
+    Raises:
+        Conflict: The id belongs to another checkpoint.
+    """
+    statement = select(checkpoints.c.model_id, checkpoints.c.blob_id).where(checkpoints.c.id == message.checkpoint_id)
+    row = context.connection.execute(statement).first()
+    if row is None:
+        return False
+    if (row.model_id, row.blob_id) != (message.model_id, object_id):
+        raise Conflict(f"the id {message.checkpoint_id} belongs to another checkpoint", ids=(message.checkpoint_id,))
+    return True
+
+
+def _arrivals(context: Context, message: CommitCheckpoint) -> list[StagedObject]:
+    object_id = check_key(context, message.key, message.model_id)
+    if _committed_before(context, message, object_id):
+        return []
+    if has_arrived(context, object_id, size_bytes=message.size_bytes, crc32c=message.crc32c):
+        return [(object_id, message.crc32c)]
+    return []
+
+
+@handles(CommitCheckpoint, role="editor", writes=True, arrivals=_arrivals)
+def commit_checkpoint(context: Context, message: CommitCheckpoint) -> CheckpointRecord:
+    model = fetch(context, models, message.model_id, "model")
+    object_id = check_key(context, message.key, model.id)
+    if not _committed_before(context, message, object_id):
+        if (object_id, message.crc32c) not in context.published:
+            raise context.unpublished.get(object_id) or never_arrived()
+        if message.epoch is not None:
+            _remove(context, (checkpoints.c.model_id == model.id) & (checkpoints.c.epoch == message.epoch))
+        _insert(context, message, object_id)
+    context.after_commit(partial(context.objects.unstage, [(object_id, message.crc32c)]))
+    return _record(_fetch(context, model.id, message.checkpoint_id))
+
+
+def _insert(context: Context, message: CommitCheckpoint, object_id: str) -> None:
+    mine = checkpoints.c.model_id == message.model_id
+    for name in ("is_best", "is_final"):
+        if getattr(message, name):
+            before = mine & checkpoints.c[name].is_(True)
+            # Never None for a time that did not move: max(now, old + 1), as everywhere.
+            moved = func.max(context.now_ms, checkpoints.c.updated_at + 1)
+            context.connection.execute(update(checkpoints).where(before).values({name: False, "updated_at": moved}))
+    blob = {
+        "id": object_id,
+        "size_bytes": message.size_bytes,
+        "crc32c": message.crc32c,
+        "etag": object_etag(object_id, message.crc32c),
+        "created_at": context.now_ms,
+    }
+    add_blobs(context.connection, [blob])
+    last = context.connection.execute(select(func.max(checkpoints.c.sequence)).where(mine)).scalar()
+    values = {
+        "id": message.checkpoint_id,
+        "model_id": message.model_id,
+        "blob_id": object_id,
+        "filename": message.filename,
+        "epoch": message.epoch,
+        "is_best": message.is_best,
+        "is_final": message.is_final,
+        "metrics": message.metrics,
+        "metadata": message.metadata,
+        "sequence": (last or 0) + 1,
+    }
+    add(context, checkpoints, values)
+
+
+def _remove(context: Context, condition: Any) -> None:
+    found = context.connection.execute(select(checkpoints.c.id, checkpoints.c.blob_id).where(condition)).all()
+    if found:
+        context.connection.execute(delete(checkpoints).where(checkpoints.c.id.in_([row.id for row in found])))
+        drop_references(context.connection, [row.blob_id for row in found])
+
+
+@handles(ListCheckpoints, role="viewer")
+def list_checkpoints(context: Context, message: ListCheckpoints) -> Page[CheckpointRecord]:
+    fetch(context, models, message.model_id, "model")
+    return list_page(context.connection, _LISTING, _of_model(message.model_id), message, _record)
+
+
+@handles(GetCheckpoint, role="viewer")
+def get_checkpoint(context: Context, message: GetCheckpoint) -> CheckpointRecord:
+    return _record(_fetch(context, message.model_id, message.checkpoint_id))
+
+
+@handles(FindCheckpoint, role="viewer")
+def find_checkpoint(context: Context, message: FindCheckpoint) -> CheckpointRecord:
+    if (message.which is None) == (message.epoch is None):
+        raise BadRequest("give either which (best, last, final) or an epoch")
+    fetch(context, models, message.model_id, "model")
+    statement = _of_model(message.model_id)
+    match message.which:
+        case "best":
+            statement = statement.where(checkpoints.c.is_best.is_(True))
+        case "final":
+            statement = statement.where(checkpoints.c.is_final.is_(True))
+        case None:
+            statement = statement.where(checkpoints.c.epoch == message.epoch)
+        case "last":
+            pass
+    row = context.connection.execute(statement.order_by(checkpoints.c.sequence.desc()).limit(1)).first()
+    if row is None:
+        asked = f"of epoch {message.epoch}" if message.which is None else f"that is its {message.which}"
+        raise NotFound(f"model {message.model_id} has no checkpoint {asked}")
+    return _record(row)
+
+
+@handles(DeleteCheckpoint, role="editor", writes=True)
+def delete_checkpoint(context: Context, message: DeleteCheckpoint) -> Empty:
+    row = _fetch(context, message.model_id, message.checkpoint_id)
+    _remove(context, checkpoints.c.id == row.id)
+    return Empty()
+
+
+@handles(PrepareCheckpointDownload, role="viewer")
+def prepare_checkpoint_download(context: Context, message: PrepareCheckpointDownload) -> PreparedCheckpointDownload:
+    row = _fetch(context, message.model_id, message.checkpoint_id)
+    origin = context.minter.origin(row.blob_id, size_bytes=row.size_bytes, crc32c=row.crc32c, etag=row.etag)
+    return PreparedCheckpointDownload(origin=origin)

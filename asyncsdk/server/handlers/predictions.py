@@ -1,0 +1,137 @@
+"""Prediction rows: list, store inline, prepare and commit parts."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from sqlalchemy import Row, insert, select
+
+from asyncsdk.errors import NotFound
+from asyncsdk.protocol.base import Page, Problem
+from asyncsdk.protocol.predictions import (
+    MAX_ROW_PROBLEMS,
+    CommitPredictionParts,
+    IngestedRows,
+    ListPredictions,
+    PredictionRow,
+    PreparedRowParts,
+    PrepareRowParts,
+    SentRowPart,
+    UploadPredictionRows,
+)
+from asyncsdk.server.handlers.datasets import fetch_dataset, fetch_writable_dataset
+from asyncsdk.server.handlers.keys import check_key, is_too_old, never_arrived
+from asyncsdk.server.handlers.prediction_tasks import fetch_task_named
+from asyncsdk.server.handlers.registry import Context, handles
+from asyncsdk.server.handlers.rows import RowIngest, numbered_lines, numbered_values
+from asyncsdk.server.handlers.uploads import prepare_object
+from asyncsdk.server.listing import Field, Listing, list_page
+from asyncsdk.server.schema import ingested_parts, items, predictions
+
+__all__: list[str] = []
+
+_LISTING = Listing(
+    fields={
+        "item_id": Field(predictions.c.item_id, is_unique=True),
+        "position": Field(predictions.c.position, "number", is_unique=True),
+        "path": Field(items.c.path, is_unique=True),
+        "updated_at": Field(predictions.c.updated_at, "number"),
+    },
+    default_sort=("position",),
+    tie="position",
+)
+
+
+def _record(row: Row[Any]) -> PredictionRow:
+    return PredictionRow.model_validate(row._mapping)
+
+
+@handles(ListPredictions, role="viewer")
+def list_predictions(context: Context, message: ListPredictions) -> Page[PredictionRow]:
+    dataset = fetch_dataset(context, message.dataset_id)
+    task = fetch_task_named(context, dataset.id, message.task)
+    statement = (
+        select(predictions, items.c.path)
+        .join_from(predictions, items, predictions.c.item_id == items.c.id)
+        .where(predictions.c.task_id == task.id)
+    )
+    return list_page(context.connection, _LISTING, statement, message, _record)
+
+
+@handles(UploadPredictionRows, role="editor", writes=True)
+def upload_rows(context: Context, message: UploadPredictionRows) -> IngestedRows:
+    dataset = fetch_writable_dataset(context, message.dataset_id)
+    ingest = RowIngest(context, fetch_task_named(context, dataset.id, message.task))
+    ingest.take(numbered_values(message.rows, message.first_line))
+    return ingest.result()
+
+
+@handles(PrepareRowParts, role="editor")
+def prepare_row_parts(context: Context, message: PrepareRowParts) -> PreparedRowParts:
+    dataset = fetch_writable_dataset(context, message.dataset_id)
+    entries = [
+        prepare_object(context, dataset.id, size_bytes=part.size_bytes, crc32c=part.crc32c) for part in message.parts
+    ]
+    return PreparedRowParts.model_construct(entries=tuple(entries))
+
+
+@handles(CommitPredictionParts, role="editor", writes=True)
+def commit_parts(context: Context, message: CommitPredictionParts) -> IngestedRows:
+    dataset = fetch_writable_dataset(context, message.dataset_id)
+    task = fetch_task_named(context, dataset.id, message.task)
+    object_ids = [check_key(context, part.key, dataset.id) for part in message.parts]
+    before = _ingested_before(context, task, object_ids)
+    results = []
+    for object_id, part in zip(object_ids, message.parts, strict=True):
+        if object_id not in before:
+            before[object_id] = _ingest(context, task, object_id, part)
+        results.append(before[object_id])
+    staged = [(object_id, part.crc32c) for object_id, part in zip(object_ids, message.parts, strict=True)]
+    context.after_commit(partial(context.objects.unstage, staged))
+    problems = tuple(problem for result in results for problem in result.problems)
+    return IngestedRows(
+        accepted=sum(result.accepted for result in results),
+        refused=sum(result.refused for result in results),
+        problems=problems[:MAX_ROW_PROBLEMS],
+    )
+
+
+def _ingested_before(context: Context, task: Row[Any], object_ids: list[str]) -> dict[str, IngestedRows]:
+    """Return what became of parts that a call whose reply was lost stored already."""
+    statement = select(ingested_parts).where(
+        ingested_parts.c.object_id.in_(object_ids), ingested_parts.c.task_id == task.id
+    )
+    return {
+        row.object_id: IngestedRows(
+            accepted=row.accepted,
+            refused=row.refused,
+            problems=tuple(Problem.model_validate(problem) for problem in row.problems),
+        )
+        for row in context.connection.execute(statement)
+    }
+
+
+def _ingest(context: Context, task: Row[Any], object_id: str, part: SentRowPart) -> IngestedRows:
+    if is_too_old(context, object_id) or context.objects.staged_size(object_id, part.crc32c) != part.size_bytes:
+        raise _part_gone()
+    ingest = RowIngest(context, task)
+    with context.objects.open_staged(object_id, part.crc32c) as file:
+        ingest.take(numbered_lines(file, part.first_line))
+    result = ingest.result()
+    context.connection.execute(
+        insert(ingested_parts).values(
+            object_id=object_id,
+            task_id=task.id,
+            accepted=result.accepted,
+            refused=result.refused,
+            problems=[problem.model_dump() for problem in result.problems],
+            created_at=context.now_ms,
+        )
+    )
+    return result
+
+
+def _part_gone() -> NotFound:
+    error = never_arrived()
+    return NotFound(f"a part of the rows is not there: {error.args[0]}")

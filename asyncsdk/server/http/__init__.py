@@ -1,0 +1,44 @@
+"""The platform over HTTP. Needs the extra ``server``; nothing of it is imported before `serve` is called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from asyncsdk.errors import ConfigError
+
+__all__ = ["serve"]
+
+
+def serve(
+    folder: Path,
+    host: str = "127.0.0.1",
+    port: int = 8750,
+    *,
+    public_url: str | None = None,
+    on_ready: Callable[[str], None],
+) -> None:
+    """Serve the platform in *folder* over HTTP until SIGINT or SIGTERM; prints nothing.
+
+    Running requests get 10 s to end, then the database is closed. Several processes may serve one folder, each on its
+    own port. Objects that were never committed are swept at the start and then daily.
+
+    Args:
+        folder: Data folder; made when missing.
+        host: Name or address to listen on. Everything but loopback shows the server to others: it speaks plain HTTP,
+            put a proxy with TLS in front.
+        port: Port to listen on; 0 takes a free one.
+        public_url: What clients call the server, when that is not the ``Host`` they send.
+        on_ready: Called once with the server's URL when it answers.
+
+    Raises:
+        ConfigError: The extra ``server`` is not installed, or the address cannot be listened on.
+        StoreError: The folder cannot be used.
+    """
+    try:
+        from asyncsdk.server.http.server import serve as run  # optional dependencies
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in {"httptools", "starlette", "uvicorn"}:
+            raise
+        raise ConfigError(f"serving needs {error.name}; install it with: pip install 'asyncsdk[server]'") from error
+    run(folder, host, port, public_url=public_url, on_ready=on_ready)

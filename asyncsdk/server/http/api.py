@@ -1,0 +1,203 @@
+"""The REST API: one route per message, derived from it.
+
+Per request: the token is checked before the body is read; then one hop into a worker thread validates the message, has
+it handled and writes the reply.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import cache
+from typing import Any, Protocol
+from urllib.parse import parse_qsl
+
+import orjson
+from anyio import CapacityLimiter, to_thread
+from pydantic import TypeAdapter, ValidationError
+
+from asyncsdk.errors import BadRequest, Unauthenticated
+from asyncsdk.protocol.base import Message
+from asyncsdk.server.http.bodies import read_body
+from asyncsdk.server.http.replies import MethodNotAllowed, Receive, Scope, Send, header, send_reply
+from asyncsdk.server.objects.local import LocalObjects
+from asyncsdk.server.objects.minting import Minter, UrlMinter
+from asyncsdk.server.objects.signing import Signer
+
+__all__ = ["API_PREFIX", "MAX_BODY_BYTES", "MessageEndpoint", "MessageHandler", "endpoints", "reply_adapter"]
+
+API_PREFIX = "/v1"
+
+MAX_BODY_BYTES = 16 * 1024 * 1024
+"""Of one message: 1,000 entries with paths and metadata of several KiB each fit."""
+
+_HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
+_MAX_PROBLEMS = 5
+
+
+class MessageHandler(Protocol):
+    """What the HTTP application needs of a platform's backend. Everything blocks."""
+
+    @property
+    def handled(self) -> Collection[type[Message[Any]]]:
+        """The messages it handles."""
+
+    @property
+    def objects(self) -> LocalObjects:
+        """The object store."""
+
+    @property
+    def signer(self) -> Signer:
+        """Makes and checks upload keys and object URLs."""
+
+    def authenticate(self, token: str) -> Any:
+        """Return the principal that *token* belongs to; None when it is nobody's."""
+
+    def handle(self, message: Message[Any], principal: Any, minter: Minter) -> Any:
+        """Return the reply to *message*, or raise the error that says why not."""
+
+    def sweep_if_due(self) -> Any:
+        """Remove what was never committed and is old, unless that was done within a day."""
+
+
+@cache
+def reply_adapter(message_type: type[Message[Any]]) -> TypeAdapter[Any]:
+    """Return what validates and writes replies of a message."""
+    return TypeAdapter(message_type.reply_type)
+
+
+class MessageEndpoint:
+    """ASGI application for the messages of one path.
+
+    Args:
+        backend: Handles them.
+        by_method: The messages, by HTTP method.
+        limiter: Bounds how many are in threads at once.
+        base_url: What minted URLs start with; None takes the request's own scheme and ``Host``.
+    """
+
+    def __init__(
+        self,
+        backend: MessageHandler,
+        by_method: Mapping[str, type[Message[Any]]],
+        *,
+        limiter: CapacityLimiter,
+        base_url: str | None,
+    ) -> None:
+        self._backend = backend
+        self._by_method = by_method
+        self._limiter = limiter
+        self._base_url = base_url
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        token = _bearer_token(scope)
+        principal = await self._in_thread(lambda: self._backend.authenticate(token))
+        if principal is None:
+            raise Unauthenticated("the server does not know this token")
+        method = "GET" if scope["method"] == "HEAD" else scope["method"]
+        message_type = self._by_method.get(method)
+        if message_type is None:
+            raise MethodNotAllowed(scope["method"], self._by_method)
+        body = b""
+        if message_type.route.has_body:
+            body = await read_body(scope, receive, limit=MAX_BODY_BYTES)
+        minter = UrlMinter(self._backend.signer, self._base_url or _own_url(scope))
+
+        def answer() -> bytes:
+            message = read_message(message_type, scope["path_params"], scope["query_string"], body)
+            reply = self._backend.handle(message, principal, minter)
+            return reply_adapter(message_type).dump_json(reply)
+
+        reply = await self._in_thread(answer)
+        await send_reply(send, 200, reply, [(b"content-type", b"application/json"), (b"cache-control", b"no-store")])
+
+    async def _in_thread(self, function: Callable[[], Any]) -> Any:
+        return await to_thread.run_sync(function, limiter=self._limiter)
+
+
+def endpoints(
+    backend: MessageHandler, messages: Iterable[type[Message[Any]]], *, limiter: CapacityLimiter, base_url: str | None
+) -> dict[str, MessageEndpoint]:
+    """Return one endpoint per path (with the prefix ``/v1``) for those of *messages* that the backend handles."""
+    by_path: dict[str, dict[str, type[Message[Any]]]] = {}
+    for message_type in messages:
+        if message_type in backend.handled:
+            route = message_type.route
+            by_path.setdefault(API_PREFIX + route.path, {})[route.method] = message_type
+    return {
+        path: MessageEndpoint(backend, by_method, limiter=limiter, base_url=base_url)
+        for path, by_method in by_path.items()
+    }
+
+
+def read_message(
+    message_type: type[Message[Any]], path_values: Mapping[str, str], query: bytes, body: bytes
+) -> Message[Any]:
+    """Return the message that a request carries.
+
+    Raises:
+        BadRequest: It carries none; the message names the fields, and never their values.
+    """
+    values = _body_fields(body) if message_type.route.has_body else _query_fields(message_type, query)
+    if message_type.route.has_body and query:
+        raise BadRequest("the fields of this operation travel in the body; send no query")
+    if twice := values.keys() & path_values.keys():
+        raise BadRequest(f"{', '.join(sorted(twice))}: stands in the path already")
+    try:
+        return message_type.model_validate({**values, **path_values})
+    except ValidationError as error:
+        raise BadRequest(_explain(error)) from None  # its text would quote the values
+
+
+def _body_fields(body: bytes) -> dict[str, Any]:
+    if not body:
+        return {}
+    try:
+        values = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise BadRequest(f"the body is no JSON: {error.msg} at character {error.pos}") from None
+    if not isinstance(values, dict):
+        raise BadRequest("the body must be a JSON object with the fields of the operation")
+    return values
+
+
+def _query_fields(message_type: type[Message[Any]], query: bytes) -> dict[str, Any]:
+    try:
+        pairs = parse_qsl(query.decode("ascii"), keep_blank_values=True, strict_parsing=bool(query), errors="strict")
+    except ValueError:
+        raise BadRequest("the query cannot be read; write it as name=value&name=value, percent-encoded") from None
+    values: dict[str, Any] = {}
+    for name, text in pairs:
+        if name not in message_type.model_fields or name in values:
+            raise BadRequest(f"{name[:100]}: {'stands twice in the query' if name in values else 'no such field'}")
+        try:
+            values |= message_type.from_query({name: text})
+        except ValueError:
+            raise BadRequest(f"{name}: must be written as JSON") from None
+    return values
+
+
+def _explain(error: ValidationError) -> str:
+    problems = error.errors(include_input=False, include_url=False, include_context=False)
+    shown = [
+        f"{'.'.join(map(str, problem['loc'])) or 'message'}: {problem['msg'].removeprefix('Value error, ')}"
+        for problem in problems[:_MAX_PROBLEMS]
+    ]
+    if len(problems) > _MAX_PROBLEMS:
+        shown.append(f"and {len(problems) - _MAX_PROBLEMS} more")
+    return "; ".join(shown)
+
+
+def _bearer_token(scope: Scope) -> str:
+    value = header(scope, b"authorization") or b""
+    scheme, _, token = value.decode("latin-1").partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise Unauthenticated("send a token: Authorization: Bearer TOKEN")
+    return token.strip()
+
+
+def _own_url(scope: Scope) -> str:
+    host = (header(scope, b"host") or b"").decode("latin-1")
+    if not _HOST.fullmatch(host):
+        raise BadRequest("the header Host must be a host name or address, with or without a port")
+    return f"{scope['scheme']}://{host}"

@@ -1,0 +1,139 @@
+"""The HTTP application: object endpoint, REST API, description pages, and what all replies have in common."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import MutableMapping
+from typing import Any
+
+from anyio import CapacityLimiter
+from starlette.routing import Route, Router
+
+from asyncsdk._version import __version__
+from asyncsdk.errors import AsyncSDKError, NotFound
+from asyncsdk.protocol import all_messages
+from asyncsdk.server.http.api import MessageHandler, endpoints
+from asyncsdk.server.http.bodies import ClientGone
+from asyncsdk.server.http.docs_page import docs_page
+from asyncsdk.server.http.objects import ObjectEndpoint
+from asyncsdk.server.http.openapi import openapi_document
+from asyncsdk.server.http.replies import (
+    INTERNAL_ERROR,
+    MethodNotAllowed,
+    Receive,
+    Scope,
+    Send,
+    error_status,
+    request_id_of,
+    send_error,
+    send_json,
+    send_reply,
+)
+from asyncsdk.server.objects.signing import OBJECTS_PATH
+
+__all__ = ["App"]
+
+logger = logging.getLogger("asyncsdk.server")
+
+# The path only: queries of object URLs are signatures.
+_FAILED = "request %s: %s %s failed"
+
+MESSAGES_AT_ONCE = 16
+"""Messages in worker threads at once: reads of SQLite run side by side, writes queue anyway."""
+
+
+class _InternalError(AsyncSDKError):
+    """Something that nobody outside can do anything about; the log has it."""
+
+    code = INTERNAL_ERROR
+
+
+class App:
+    """ASGI application of a platform.
+
+    Args:
+        backend: Handles the messages.
+        public_url: What minted URLs start with; None takes the request's own scheme and ``Host``.
+    """
+
+    def __init__(self, backend: MessageHandler, *, public_url: str | None = None) -> None:
+        self._objects = ObjectEndpoint(backend.objects, backend.signer)
+        messages = [message for message in all_messages() if message in backend.handled]
+        self._document = openapi_document(messages)
+        self._page, self._page_policy = docs_page(self._document)
+        limiter = CapacityLimiter(MESSAGES_AT_ONCE)
+        api = endpoints(backend, messages, limiter=limiter, base_url=public_url)
+        pages = {"/openapi.json": self._openapi, "/docs": self._docs, "/health": self._health}
+        # In order of definition: a path of fixed words must stand before one with placeholders in the same places.
+        ordered = sorted(api.items(), key=lambda pair: pair[0].count("{"))
+        routes = [Route(path, _Endpoint(endpoint)) for path, endpoint in [*pages.items(), *ordered]]
+        self._router = Router(routes, redirect_slashes=False, default=_not_found)
+
+    def close(self) -> None:
+        """Wait for threads that move bytes and end them."""
+        self._objects.close()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            raise RuntimeError(f"this application speaks HTTP, not {scope['type']}")
+        request_id = request_id_of(scope)
+        started = 0
+
+        async def send_named(message: MutableMapping[str, Any]) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = message["status"]
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
+            await send(message)
+
+        try:
+            if scope["path"].startswith(OBJECTS_PATH):
+                await self._objects(scope, receive, send_named)
+            else:
+                await self._router(scope, receive, send_named)
+        except ClientGone:
+            logger.debug("request %s: %s %s: the client is gone", request_id, scope["method"], scope["path"])
+        except AsyncSDKError as error:
+            if error_status(error) in {500, 507}:
+                logger.exception(_FAILED, request_id, scope["method"], scope["path"])
+            if started:
+                raise
+            await send_error(send_named, scope, error, request_id)
+        except Exception:  # whatever it is, the client gets an answer and the log gets the reason
+            logger.exception(_FAILED, request_id, scope["method"], scope["path"])
+            if started:
+                raise  # half a reply is out: only breaking the connection tells the client
+            await send_error(send_named, scope, _InternalError(), request_id)
+        logger.debug("request %s: %s %s: %d", request_id, scope["method"], scope["path"], started)
+
+    async def _openapi(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send_json(send, self._document)
+
+    async def _docs(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = [
+            (b"content-type", b"text/html; charset=utf-8"),
+            (b"content-security-policy", self._page_policy.encode()),
+            (b"x-content-type-options", b"nosniff"),
+            (b"referrer-policy", b"no-referrer"),
+        ]
+        await send_reply(send, 200, self._page, headers)
+
+    async def _health(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send_json(send, {"status": "ok", "version": __version__})
+
+
+class _Endpoint:
+    """Keeps Starlette from taking an ASGI application for a function of a request, and other methods from pages."""
+
+    def __init__(self, application: Any) -> None:
+        self._application = application
+        self._is_page = not hasattr(application, "_by_method")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._is_page and scope["method"] not in {"GET", "HEAD"}:
+            raise MethodNotAllowed(scope["method"], ("GET", "HEAD"))
+        await self._application(scope, receive, send)
+
+
+async def _not_found(scope: Scope, receive: Receive, send: Send) -> None:
+    raise NotFound("there is nothing at this path; /docs lists what there is")

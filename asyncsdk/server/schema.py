@@ -1,0 +1,275 @@
+"""The tables of the metadata store, as they are in the newest schema.
+
+Times are integer milliseconds since 1970 UTC. Text compares byte by byte (SQLite's BINARY collation), so that NFC and
+NFD spellings of a path are different items. How an older store becomes one of these: `asyncsdk.server.migrations`; a
+change here needs a step there.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+from sqlalchemy.engine import Dialect
+from sqlalchemy.types import TypeDecorator
+
+from asyncsdk.errors import BadRequest
+
+__all__ = [
+    "JsonText",
+    "blobs",
+    "checkpoints",
+    "datasets",
+    "ingested_parts",
+    "items",
+    "jobs",
+    "meta",
+    "models",
+    "outbox",
+    "prediction_tasks",
+    "predictions",
+    "projects",
+    "tables",
+    "tokens",
+    "users",
+]
+
+
+class JsonText(TypeDecorator[Any]):
+    """JSON kept as text; SQLite's JSON functions read it."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
+        if value is None:
+            return None
+        try:
+            return orjson.dumps(value).decode()
+        except orjson.JSONEncodeError as error:  # integers over 64 bits, nesting over 254 levels, broken text
+            raise BadRequest(f"a value cannot be kept as JSON: {error}") from error
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Any:
+        return None if value is None else orjson.loads(value)
+
+
+tables = MetaData()
+
+
+def _id() -> Column[str]:
+    return Column("id", Text, primary_key=True)
+
+
+def _history() -> list[Column[Any]]:
+    """Return what every entity has; nothing is shared between tables."""
+    return [
+        Column("created_at", BigInteger, nullable=False),
+        Column("updated_at", BigInteger, nullable=False),
+        Column("created_by", Text),
+        Column("metadata", JsonText, nullable=False, server_default="{}"),
+        Column("extra", JsonText, nullable=False, server_default="{}"),
+    ]
+
+
+meta = Table(
+    "meta",
+    tables,
+    Column("name", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+)
+
+users = Table(
+    "users",
+    tables,
+    _id(),
+    Column("name", Text, nullable=False, unique=True),
+    Column("role", Text, nullable=False),
+    *_history(),
+)
+
+tokens = Table(
+    "tokens",
+    tables,
+    _id(),
+    Column("user_id", Text, ForeignKey("users.id"), nullable=False, index=True),
+    Column("name", Text, nullable=False),
+    Column("sha256", Text, nullable=False, unique=True),  # the token itself is never kept
+    *_history(),
+)
+
+projects = Table(
+    "projects",
+    tables,
+    _id(),
+    Column("name", Text, nullable=False, unique=True),
+    Column("description", Text, nullable=False, server_default=""),
+    *_history(),
+)
+
+datasets = Table(
+    "datasets",
+    tables,
+    _id(),
+    Column("project_id", Text, ForeignKey("projects.id"), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("description", Text, nullable=False, server_default=""),
+    Column("is_readonly", Boolean, nullable=False, server_default="0"),
+    Column("next_position", BigInteger, nullable=False, server_default="0"),
+    Column("item_count", BigInteger, nullable=False, server_default="0"),
+    Column("size_bytes", BigInteger, nullable=False, server_default="0"),
+    *_history(),
+    UniqueConstraint("project_id", "name"),
+)
+
+# One row per stored object, whoever points to it. A row without references is the note that its file is to be removed.
+blobs = Table(
+    "blobs",
+    tables,
+    _id(),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("crc32c", Text, nullable=False),
+    Column("etag", Text, nullable=False),
+    Column("sha256", Text),
+    Column("references_count", Integer, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+)
+Index("blobs_by_sha256", blobs.c.sha256, sqlite_where=blobs.c.sha256.is_not(None))
+Index("blobs_unreferenced", blobs.c.id, sqlite_where=blobs.c.references_count == 0)
+
+items = Table(
+    "items",
+    tables,
+    _id(),
+    Column("dataset_id", Text, ForeignKey("datasets.id"), nullable=False),
+    Column("position", BigInteger, nullable=False),
+    Column("path", Text, nullable=False),
+    Column("blob_id", Text, ForeignKey("blobs.id"), nullable=False),
+    *_history(),
+    UniqueConstraint("dataset_id", "path"),
+    UniqueConstraint("dataset_id", "position"),
+)
+# Without these three, removing a blob or an item reads the whole table that could point to it.
+Index("items_by_blob", items.c.blob_id)
+
+models = Table(
+    "models",
+    tables,
+    _id(),
+    Column("project_id", Text, ForeignKey("projects.id"), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("description", Text, nullable=False, server_default=""),
+    Column("framework", Text, nullable=False, server_default=""),
+    Column("labels", JsonText, nullable=False, server_default="{}"),
+    Column("config", JsonText, nullable=False, server_default="{}"),
+    *_history(),
+)
+Index("models_by_name", models.c.project_id, models.c.name)
+
+checkpoints = Table(
+    "checkpoints",
+    tables,
+    _id(),
+    Column("model_id", Text, ForeignKey("models.id"), nullable=False),
+    Column("blob_id", Text, ForeignKey("blobs.id"), nullable=False),
+    Column("filename", Text, nullable=False, server_default=""),
+    Column("epoch", Integer),
+    Column("is_best", Boolean, nullable=False, server_default="0"),
+    Column("is_final", Boolean, nullable=False, server_default="0"),
+    Column("metrics", JsonText, nullable=False, server_default="{}"),
+    *_history(),
+    # Order of commit: times repeat within a millisecond, ids are made by clients.
+    Column("sequence", BigInteger, nullable=False, server_default="0"),
+    UniqueConstraint("model_id", "epoch"),
+)
+Index("checkpoints_by_sequence", checkpoints.c.model_id, checkpoints.c.sequence, unique=True)
+Index("checkpoints_by_blob", checkpoints.c.blob_id)
+
+prediction_tasks = Table(
+    "prediction_tasks",
+    tables,
+    _id(),
+    Column("dataset_id", Text, ForeignKey("datasets.id"), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("categories", JsonText, nullable=False),
+    Column("version", Integer, nullable=False, server_default="1"),
+    *_history(),
+    UniqueConstraint("dataset_id", "name"),
+)
+
+# Keyed by position, not by item id: the listing goes by position, and the position of an item never changes.
+predictions = Table(
+    "predictions",
+    tables,
+    Column("task_id", Text, ForeignKey("prediction_tasks.id"), nullable=False),
+    Column("position", BigInteger, nullable=False),
+    Column("item_id", Text, ForeignKey("items.id"), nullable=False),
+    Column("predictions", JsonText, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    Column("created_by", Text),
+    PrimaryKeyConstraint("task_id", "position"),
+)
+Index("predictions_by_item", predictions.c.item_id)
+
+# What became of committed row parts, so that a commit whose reply was lost can be repeated after the part is gone.
+ingested_parts = Table(
+    "ingested_parts",
+    tables,
+    Column("object_id", Text, primary_key=True),
+    Column("task_id", Text, ForeignKey("prediction_tasks.id"), nullable=False, index=True),
+    Column("accepted", Integer, nullable=False),
+    Column("refused", Integer, nullable=False),
+    Column("problems", JsonText, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+)
+
+# Events, written in the transaction of the change they tell of; delivered at least once, in this order.
+outbox = Table(
+    "outbox",
+    tables,
+    Column("sequence", Integer, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("entity_id", Text, nullable=False),
+    Column("payload", JsonText, nullable=False, server_default="{}"),
+    Column("created_at", BigInteger, nullable=False),
+    Column("delivered_at", BigInteger),
+    sqlite_autoincrement=True,  # a number is never given twice, even when delivered events are removed
+)
+
+# Long work of the platform: one queue. A lease that ran out puts the job back until its attempts are used up.
+jobs = Table(
+    "jobs",
+    tables,
+    _id(),
+    Column("kind", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("payload", JsonText, nullable=False, server_default="{}"),
+    Column("result", JsonText),
+    Column("priority", Integer, nullable=False, server_default="0"),
+    Column("labels", JsonText, nullable=False, server_default="[]"),
+    Column("lease_owner", Text),
+    Column("lease_expires_at", BigInteger),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("max_attempts", Integer, nullable=False, server_default="3"),
+    Column("stage", Text, nullable=False, server_default=""),
+    Column("progress", Float),
+    Column("message", Text, nullable=False, server_default=""),
+    Column("error", JsonText),
+    *_history(),
+)
+Index("jobs_by_status", jobs.c.status, jobs.c.priority, jobs.c.created_at)

@@ -1,0 +1,1 @@
+"""The blocking entities, one module for each of `asyncsdk.entities`; all generated."""

@@ -1,0 +1,61 @@
+"""What blocking classes have in common: each holds, or can make, the asynchronous object that does the work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Generic, Self, TypeVar
+
+from asyncsdk.entities.base import BoundRecord
+
+__all__ = ["BlockingRecord", "BlockingTwin", "optional", "to_async", "unchanged"]
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+class BlockingTwin(Generic[A]):
+    """A blocking object over an asynchronous one."""
+
+    def __init__(self, twin: A) -> None:
+        self._twin = twin
+
+    @classmethod
+    def _of(cls, twin: A) -> Self:
+        blocking = cls.__new__(cls)
+        blocking._twin = twin
+        return blocking
+
+
+class BlockingRecord(BoundRecord):
+    """A record with blocking verbs.
+
+    It is an instance of the same record class as its asynchronous twin and shares the twin's data; the twin itself is
+    made for each call, so that copies and pickles hold nothing but the record.
+    """
+
+    @classmethod
+    def _of(cls, twin: BoundRecord) -> Self:
+        return cls._bind(twin, twin._client)
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        # The client is no data: a deep copy reaches the same one.
+        return super().__deepcopy__({**(memo or {}), id(self._session): self._session})
+
+
+def optional(convert: Callable[[A], B], value: A | None) -> B | None:
+    """Return *value* converted, None for None."""
+    return None if value is None else convert(value)
+
+
+def to_async(value: Any) -> Any:
+    """Return the asynchronous twin of a blocking object, also inside of a list or tuple; anything else as it is."""
+    if type(value) in (list, tuple):
+        return type(value)(map(to_async, value))
+    if isinstance(value, (BlockingRecord, BlockingTwin)):
+        return value._twin  # type: ignore[union-attr]  # every generated record class has it
+    return value
+
+
+def unchanged(value: A) -> A:
+    """Return *value*: what has no twin is the same in both."""
+    return value

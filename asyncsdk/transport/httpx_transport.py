@@ -1,0 +1,369 @@
+"""The transport over httpx: one connection per request in flight, nothing normalised, nothing logged.
+
+Below `httpx.AsyncClient`: the client logs whole URLs at level INFO, adds headers that were not signed, and doubles the
+cost of a request. Each connection is an `httpx.AsyncHTTPTransport` of its own, because the pool inside one looks at
+every connection twice per request (496 us at 8 connections, 16,900 at 128). A connection that saw an error or a
+cancellation is thrown away with its pool.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import ssl
+from collections import deque
+from collections.abc import AsyncIterator
+from typing import Any
+
+import anyio
+import httpx
+
+from asyncsdk.errors import (
+    ConfigError,
+    ConnectionFailed,
+    IncompleteTransfer,
+    MalformedResponse,
+    RequestTimeout,
+    redact_url,
+)
+from asyncsdk.transport.base import (
+    MAX_KEPT_BODY_BYTES,
+    Headers,
+    Reply,
+    ReplyHead,
+    Request,
+    Sink,
+    Timeouts,
+)
+from asyncsdk.transport.outgoing import SMALL_BYTES, Outgoing
+from asyncsdk.transport.quiet import is_ours, quieten
+from asyncsdk.transport.threads import Threads
+from asyncsdk.transport.urls import Address, Proxies, split_url
+
+__all__ = ["HttpxTransport"]
+
+_SINK_CHUNK_BYTES = 256 * 1024
+
+_IDLE_CONNECTION_SECONDS = 30.0
+"""Below the idle limits of common servers (nginx 75 s, AWS load balancers 60 s)."""
+
+_OWN_HEADERS = {"host": "Host", "accept-encoding": "Accept-Encoding"}
+"""Headers sent with every request; those given replace them."""
+
+_LIMITS = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=_IDLE_CONNECTION_SECONDS)
+
+
+class HttpxTransport:
+    """Sends requests through httpx; see `Transport` for what it promises.
+
+    Memory: at most about 1.5 MiB per request in flight, whatever the size of its body.
+
+    Args:
+        timeouts: For requests that bring none.
+        verify_tls: False accepts any certificate; only ever for tests.
+        max_idle: Connections kept open while nobody uses them.
+        threads: Where files are read and sinks written; None starts an own pool.
+    """
+
+    def __init__(
+        self,
+        *,
+        timeouts: Timeouts | None = None,
+        verify_tls: bool = True,
+        max_idle: int = 128,
+        threads: Threads | None = None,
+    ) -> None:
+        self._timeouts = timeouts or Timeouts()
+        self._max_idle = max_idle
+        self._threads = threads or Threads(8)
+        self._owns_threads = threads is None
+        self._verify_tls = verify_tls
+        self._tls: ssl.SSLContext | None = None
+        self._proxies = Proxies()
+        self._free: deque[_Connection] = deque()
+        self._closed = False
+        quieten()
+
+    async def send(self, request: Request) -> Reply:
+        """Send *request* and return its reply; see `Transport.send`.
+
+        A kept connection that turns out to be dead before any byte of the reply came is replaced once, for free;
+        what ``on_sent`` was told of it is then taken back with a negative number.
+        """
+        if self._closed:
+            raise ConfigError("the transport is closed")
+        address, target = split_url(request.url)
+        proxy = self._proxies.for_address(address)
+        token = is_ours.set(True)
+        try:
+            try:
+                return await self._exchange(self._take(address, proxy), request, address, target)
+            except _StaleConnection:
+                fresh = _Connection(address, proxy, self._tls_context(address, proxy))
+                return await self._exchange(fresh, request, address, target)
+        finally:
+            is_ours.reset(token)
+
+    async def aclose(self) -> None:
+        """Close all connections. Calling it again does nothing."""
+        self._closed = True
+        with anyio.CancelScope(shield=True):
+            while self._free:
+                await self._free.pop().close()
+        if self._owns_threads:
+            self._threads.close()
+
+    def _take(self, address: Address, proxy: str | None) -> _Connection:
+        # The one used last comes first: it is the least likely to have been closed by the server.
+        for index in range(len(self._free) - 1, -1, -1):
+            if self._free[index].address == address:
+                connection = self._free[index]
+                del self._free[index]
+                return connection
+        return _Connection(address, proxy, self._tls_context(address, proxy))
+
+    async def _give_back(self, connection: _Connection) -> None:
+        if self._closed:
+            await connection.close()
+            return
+        self._free.append(connection)
+        if len(self._free) > self._max_idle:
+            await self._free.popleft().close()
+
+    def _tls_context(self, address: Address, proxy: str | None) -> ssl.SSLContext | None:
+        if address.scheme == "http" and not (proxy or "").startswith("https"):
+            return None
+        if self._tls is None:  # 10 ms: one for all connections
+            self._tls = httpx.create_ssl_context(verify=self._verify_tls)
+        return self._tls
+
+    async def _exchange(self, connection: _Connection, request: Request, address: Address, target: bytes) -> Reply:
+        exchange = _Exchange(connection, request, request.timeouts or self._timeouts, self._threads)
+        try:
+            reply = await exchange.run(address, target)
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await connection.close()
+            raise
+        if exchange.keep:
+            await self._give_back(connection)
+        else:
+            with anyio.CancelScope(shield=True):
+                await connection.close()
+        return reply
+
+
+class _StaleConnection(Exception):
+    """A kept connection died before a byte of the reply came."""
+
+
+class _Connection:
+    """One connection: an httpx transport whose pool holds one."""
+
+    __slots__ = ("_transport", "address", "forward", "served", "stream")
+
+    def __init__(self, address: Address, proxy: str | None, tls: ssl.SSLContext | None) -> None:
+        self.address = address
+        self.forward = proxy is not None and address.scheme == "http"
+        self.served = 0
+        self.stream: Any = None
+        try:
+            self._transport = httpx.AsyncHTTPTransport(
+                verify=tls if tls is not None else False, trust_env=False, limits=_LIMITS, proxy=proxy
+            )
+        except (ImportError, ValueError) as error:  # a SOCKS proxy without socksio, or no URL at all
+            raise ConfigError(
+                f"the proxy {redact_url(proxy or '')!r} from the environment cannot be used ({type(error).__name__})"
+            ) from None
+
+    async def handle(self, request: httpx.Request) -> httpx.Response:
+        return await self._transport.handle_async_request(request)
+
+    def has_early_reply(self) -> bool:
+        """Whether bytes of a reply (or its end) wait while the request is still being sent.
+
+        Not knowable under TLS, where session tickets make the socket readable too.
+        """
+        stream = self.stream
+        if stream is None or stream.get_extra_info("ssl_object") is not None:
+            return False
+        return bool(stream.get_extra_info("is_readable"))
+
+    async def close(self) -> None:
+        # What closing says of a connection that is broken, or that its pool still counts as busy, changes nothing.
+        with contextlib.suppress(OSError, RuntimeError, anyio.BrokenResourceError):
+            await self._transport.aclose()
+        stream, self.stream = self.stream, None
+        if stream is not None:
+            with contextlib.suppress(OSError, anyio.BrokenResourceError):
+                await stream.aclose()
+
+
+class _Exchange:
+    """One request on one connection."""
+
+    def __init__(self, connection: _Connection, request: Request, timeouts: Timeouts, threads: Threads) -> None:
+        self._connection = connection
+        self._request = request
+        self._timeouts = timeouts
+        self._threads = threads
+        self._phases: dict[str, float | None] = {
+            "connect": timeouts.connect,
+            "write": timeouts.idle,
+            "read": timeouts.reply,
+            "pool": None,
+        }
+        self._reused = connection.served > 0
+        self._sent: Outgoing | None = None
+        self._head: ReplyHead | None = None
+        self._received = 0
+        self._pieces: AsyncIterator[bytes] | None = None
+        self.keep = True
+
+    async def run(self, address: Address, target: bytes) -> Reply:
+        response: httpx.Response | None = None
+        try:
+            response = await self._connection.handle(self._build(address, target))
+            self._phases["read"] = self._timeouts.idle
+            self._connection.served += 1
+            self._connection.stream = response.extensions.get("network_stream")
+            if self._sent is not None and self._sent.cut_short:
+                self.keep = False
+            return await self._receive(response)
+        except (httpx.TransportError, httpx.InvalidURL) as error:
+            raise self._translate(error, begun=response is not None) from None
+        except BaseException:
+            if response is not None:
+                with anyio.CancelScope(shield=True):
+                    await self._abandon(response)
+            raise
+
+    def _build(self, address: Address, target: bytes) -> httpx.Request:
+        request = self._request
+        headers = {"Host": address.authority, "Accept-Encoding": "identity"}
+        for name, value in request.headers.items():
+            if name.lower() != "content-length":
+                headers[_OWN_HEADERS.get(name.lower(), name)] = value
+        if request.body is not None:
+            headers["Content-Length"] = str(request.body.size_bytes)
+        elif request.method in {"PUT", "POST", "PATCH"}:
+            headers["Content-Length"] = "0"
+        self._sent = Outgoing(request, self._connection.has_early_reply, self._threads)
+        return httpx.Request(
+            request.method,
+            address.root,
+            headers=headers,
+            stream=self._sent,
+            extensions={
+                "timeout": self._phases,
+                "trace": self._trace,
+                # The target as it was given: httpx.URL would normalise escapes and break signatures.
+                "target": address.root[:-1].encode("ascii") + target if self._connection.forward else target,
+            },
+        )
+
+    async def _trace(self, event: str, info: dict[str, Any]) -> None:
+        if event in {"connection.connect_tcp.complete", "connection.start_tls.complete"}:
+            self._reused = False
+            self._connection.stream = info["return_value"]
+
+    async def _receive(self, response: httpx.Response) -> Reply:
+        request = self._request
+        headers = Headers([(name.decode("latin-1"), value.decode("latin-1")) for name, value in response.headers.raw])
+        self._head = head = ReplyHead(response.status_code, headers)
+        sink = request.on_head(head) if request.on_head is not None else None
+        assert isinstance(response.stream, httpx.AsyncByteStream)
+        self._pieces = pieces = aiter(response.stream)
+        kept = bytearray()
+        if sink is None:
+            async for data in pieces:
+                self._count(data)
+                if len(kept) < MAX_KEPT_BODY_BYTES:
+                    kept += data[: MAX_KEPT_BODY_BYTES - len(kept)]
+        else:
+            await self._fill(pieces, sink)
+        await response.aclose()
+        return Reply(head.status, headers, bytes(kept), self._received)
+
+    async def _fill(self, pieces: AsyncIterator[bytes], sink: Sink) -> None:
+        batch: list[bytes] = []
+        size = 0
+        async for data in pieces:
+            self._count(data)
+            batch.append(data)
+            size += len(data)
+            if size >= _SINK_CHUNK_BYTES:
+                await self._threads.run(_write_all, sink, batch)
+                batch, size = [], 0
+        if size > SMALL_BYTES:
+            await self._threads.run(_write_all, sink, batch)
+        elif batch:
+            _write_all(sink, batch)
+
+    async def _abandon(self, response: httpx.Response) -> None:
+        """Close the connection, then let the generators that were reading it run out.
+
+        Dropped half-way, they would be finalised by stray tasks of the event loop.
+        """
+        try:
+            await response.aclose()
+            if self._pieces is not None:
+                async for _ in self._pieces:
+                    pass
+        except (httpx.HTTPError, OSError, RuntimeError, anyio.BrokenResourceError, anyio.ClosedResourceError):
+            pass  # what reading says after closing; the real error is already on its way
+
+    def _count(self, data: bytes) -> None:
+        self._received += len(data)
+        if self._request.on_received is not None:
+            self._request.on_received(len(data))
+
+    def _translate(self, error: httpx.TransportError | httpx.InvalidURL, *, begun: bool) -> Exception:
+        """Return our error for one of httpx; texts of libraries stay out, they may quote what was sent."""
+        url = redact_url(self._request.url)
+        if isinstance(error, httpx.ConnectTimeout):
+            return RequestTimeout("connect", self._timeouts.connect, url)
+        if isinstance(error, httpx.WriteTimeout):
+            return RequestTimeout("send", self._timeouts.idle, url)
+        if isinstance(error, httpx.TimeoutException):
+            return RequestTimeout("reply", self._timeouts.idle if begun else self._timeouts.reply, url)
+        if isinstance(error, (httpx.LocalProtocolError, httpx.UnsupportedProtocol, httpx.InvalidURL)):
+            return ConfigError(f"this request cannot be sent, its URL or headers hold what HTTP forbids: {url}")
+        if begun:
+            return self._broken_body(error, url)
+        reason = str(error)
+        closed = isinstance(error, httpx.NetworkError) or "disconnected" in reason
+        if self._reused and closed and not isinstance(error, httpx.ConnectError):
+            if self._sent is not None:
+                self._sent.take_back()
+            return _StaleConnection()
+        if isinstance(error, httpx.ConnectError):
+            return ConnectionFailed(f"no connection to {url}: {_first_reason(error)}")
+        if isinstance(error, httpx.ProxyError):
+            return ConnectionFailed(f"the proxy refused to connect to {url}")
+        if closed:
+            return ConnectionFailed(f"the connection broke before a reply came: {url}")
+        return MalformedResponse(f"what came back is no HTTP/1.1: {url}")
+
+    def _broken_body(self, error: Exception, url: str) -> Exception:
+        declared = self._head.headers.get("content-length", "") if self._head is not None else ""
+        if declared.isdigit() and "transfer-encoding" not in (self._head.headers if self._head else ()):
+            return IncompleteTransfer(int(declared), self._received, source=url, bytes_done=self._received)
+        if isinstance(error, httpx.NetworkError) or "closed connection" in str(error):
+            return ConnectionFailed(f"the connection broke after {self._received} bytes of the reply: {url}")
+        return MalformedResponse(f"the body of the reply is no HTTP/1.1: {url}")
+
+
+def _write_all(sink: Sink, batch: list[bytes]) -> None:
+    sink.write(batch[0] if len(batch) == 1 else b"".join(batch))
+
+
+def _first_reason(error: BaseException) -> str:
+    """Return the words of the operating system under *error*; those hold no URL."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.errno:
+            # asyncio's own text repeats the address; a failed name lookup has a code below zero and a text of its own.
+            return os.strerror(seen.errno) if seen.errno > 0 else seen.strerror or "the name is not known"
+        seen = seen.__cause__ or seen.__context__
+    return "the address cannot be reached"

@@ -1,0 +1,77 @@
+"""Bodies of requests as httpx pulls them: read in pieces, off the event loop when they are large."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import httpcore
+import httpx
+
+from asyncsdk.transport.base import BytesBody, FileBody, OnBytes, Request
+from asyncsdk.transport.threads import Threads
+
+__all__ = ["SMALL_BYTES", "Outgoing"]
+
+SMALL_BYTES = 64 * 1024
+"""Up to here a body is read, checksummed and sent in one piece: a thread costs more than the work."""
+
+FILE_CHUNK_BYTES = 1024 * 1024
+BYTES_CHUNK_BYTES = 256 * 1024
+
+
+class Outgoing(httpx.AsyncByteStream):
+    """The body of one request as httpx pulls it.
+
+    A class with ``__anext__``, no generator: one that httpx drops half-way would be finalised by a stray task.
+    """
+
+    def __init__(self, request: Request, has_early_reply: Callable[[], bool], threads: Threads) -> None:
+        body = request.body
+        self._body: BytesBody | FileBody = BytesBody(b"") if body is None else body
+        self._on_sent: OnBytes | None = request.on_sent
+        self._has_early_reply = has_early_reply
+        self._threads = threads
+        self._offset = 0  # read so far
+        self._reported = 0  # handed to the socket so far
+        self.cut_short = False
+
+    def __aiter__(self) -> Outgoing:
+        return self
+
+    async def __anext__(self) -> bytes:
+        self._report()
+        body = self._body
+        left = body.size_bytes - self._offset
+        if left <= 0:
+            raise StopAsyncIteration
+        if self._offset and self._has_early_reply():
+            self.cut_short = True
+            raise httpcore.WriteError  # httpcore then stops sending and reads the reply
+        if isinstance(body, FileBody):
+            if body.size_bytes <= SMALL_BYTES:
+                data = body.read(self._offset, left)
+            else:
+                data = await self._threads.run(body.read, self._offset, FILE_CHUNK_BYTES)
+        elif body.size_bytes <= SMALL_BYTES:
+            data = body.data if isinstance(body.data, bytes) else bytes(body.data)
+        else:
+            view = memoryview(body.data)[self._offset : self._offset + BYTES_CHUNK_BYTES]
+            data = view  # type: ignore[assignment]  # h11 joins it without another copy
+        self._offset += len(data)
+        return data
+
+    def _report(self) -> None:
+        moved = self._offset - self._reported
+        if moved:
+            self._reported = self._offset
+            if self._on_sent is not None:
+                self._on_sent(moved)
+
+    def take_back(self) -> None:
+        """Undo what was counted: the same body is sent again on another connection."""
+        if self._reported and self._on_sent is not None:
+            self._on_sent(-self._reported)
+        self._reported = 0
+        if isinstance(self._body, FileBody) and self._body.checksum is not None:
+            self._body.checksum.value = 0
+            self._body.checksum.size_bytes = 0

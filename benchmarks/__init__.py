@@ -1,0 +1,1 @@
+"""The demo, its real input, and the programs behind the published figures."""

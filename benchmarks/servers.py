@@ -1,0 +1,107 @@
+"""The servers that figures are taken against, each as a process of its own on loopback."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from tests.support.nginx import Nginx, NginxUnavailable
+
+__all__ = ["Nginx", "NginxUnavailable", "ServedPlatform", "ServerFailed"]
+
+START_SECONDS = 60.0
+STOP_SECONDS = 30.0
+
+
+class ServerFailed(RuntimeError):
+    """The server did not start, or did not end as it should; the message holds what it said last."""
+
+
+class ServedPlatform:
+    """``asyncsdk serve`` on a free port with a data folder of its own; use it with ``with``.
+
+    Args:
+        parent: Folder that the data folder is made in, and removed from at the end; None: that of temporary files.
+
+    Attributes:
+        url: Where it listens.
+        token: The token it made on its first start.
+        data: Its data folder.
+        pid: Its process.
+    """
+
+    def __init__(self, parent: Path | None = None) -> None:
+        self._parent = parent
+        self._folder = Path()
+        self._process: subprocess.Popen[bytes] | None = None
+        self.url = ""
+        self.token = ""
+        self.data = Path()
+        self.pid = 0
+
+    def __enter__(self) -> Self:
+        self._folder = Path(tempfile.mkdtemp(prefix="asyncsdk-served-", dir=self._parent))
+        self.data = self._folder / "data"
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("ASYNCSDK_")}
+        environment |= {"ASYNCSDK_HOME": str(self._folder / "home"), "PYTHONUNBUFFERED": "1"}
+        command = [sys.executable, "-m", "asyncsdk", "serve", "--host", "127.0.0.1", "--port", "0", "--data"]
+        try:
+            with (self._folder / "log").open("wb") as log:
+                self._process = subprocess.Popen(
+                    [*command, str(self.data)], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment
+                )
+            self.pid = self._process.pid
+            self.url = self._wait_for_url(self._process)
+            self.token = (self.data / "token").read_text().strip()
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        status, said = self._end()
+        if status and error is None:
+            raise ServerFailed(f"the server ended with exit status {status}: {said}")
+
+    def _wait_for_url(self, process: subprocess.Popen[bytes]) -> str:
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            ended = process.poll() is not None
+            log = self._log()
+            found = re.search(r"(https?://[^\s/]+)\S*\s", log)
+            if found and not ended:
+                return found[1]
+            if ended:
+                break
+            time.sleep(0.02)
+        raise ServerFailed(f"the server did not start: {self._log()[-2000:] or 'it said nothing'}")
+
+    def _log(self) -> str:
+        return (self._folder / "log").read_text(errors="replace")
+
+    def _end(self) -> tuple[int, str]:
+        """Ask it to end, wait, remove its folder; returns its exit status and what it said last."""
+        status, said = 0, ""
+        process, self._process = self._process, None
+        if process is not None:
+            if process.poll() is None:
+                process.terminate()
+            try:
+                status = process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                status = process.wait()
+            said = self._log()[-2000:]
+        if self._folder != Path():
+            shutil.rmtree(self._folder, ignore_errors=True)
+        return status, said
