@@ -171,6 +171,10 @@ def _open_platform(settings: Settings) -> Platform:
         from asyncsdk.platforms.embedded import EmbeddedPlatform
 
         return EmbeddedPlatform(settings.data)
+    if settings.token is None:
+        raise Unauthenticated(
+            f"no token for {settings.url}; give token=..., set ASYNCSDK_TOKEN, or run: asyncsdk login {settings.url}"
+        )
     from asyncsdk.platforms.rest import RestPlatform
 
     return RestPlatform(settings.url, settings.token)

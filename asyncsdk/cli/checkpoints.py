@@ -14,7 +14,7 @@ from asyncsdk.cli.formats import human_size, parse_assignment
 from asyncsdk.cli.invocation import Invocation
 from asyncsdk.cli.options import add_common, add_project, add_transfer, parsed_as
 from asyncsdk.cli.references import Reference, create_model, find_model
-from asyncsdk.cli.reports import failed_entry, read_failed
+from asyncsdk.cli.reports import make_entry, read_failed
 from asyncsdk.cli.runs import Run
 from asyncsdk.client import AsyncClient
 from asyncsdk.entities.checkpoints import AsyncCheckpoint
@@ -167,14 +167,24 @@ def _size_of(path: Path) -> int:
 
 def _skip(run: Run, name: str, source: str | None, destination: str | None, size: int, message: str) -> None:
     run.tally.skipped += 1
-    run.write(_entry(run, name, source, destination, status="skipped", message=message, size_bytes=size))
+    run.write(
+        make_entry(
+            run.operation,
+            name,
+            "skipped",
+            source=source,
+            destination=destination,
+            message=message,
+            size_bytes=size,
+        )
+    )
 
 
 def _fail(run: Run, name: str, error: AsyncSDKError, source: str | None, destination: str | None) -> None:
     if isinstance(error, ConfigError):
         return  # nothing was tried
     run.tally.add_failure(name, error)
-    run.write(failed_entry(run.operation, name, error, source=source, destination=destination))
+    run.write(make_entry(run.operation, name, "failed", source=source, destination=destination, error=error))
 
 
 def _succeed(
@@ -188,14 +198,16 @@ def _succeed(
     run.tally.done += 1
     run.tally.bytes_done += checkpoint.size_bytes
     run.write(
-        _entry(
-            run,
+        make_entry(
+            run.operation,
             name,
-            source,
-            destination,
-            status="done",
+            "done",
+            source=source,
+            destination=destination,
             size_bytes=checkpoint.size_bytes,
+            seconds=run.seconds,
             crc32c=checkpoint.crc32c,
+            verified=True if destination is not None else None,  # a download that differs is an error
             checkpoint_id=checkpoint.id,
         )
     )
@@ -209,8 +221,3 @@ def _succeed(
         if is_so
     ]
     invocation.output.text(f"checkpoint {checkpoint.id}: {', '.join([*marks, human_size(checkpoint.size_bytes)])}")
-
-
-def _entry(run: Run, name: str, source: str | None, destination: str | None, **facts: Any) -> dict[str, Any]:
-    return {"operation": run.operation, "name": name, "source": source, "destination": destination, "code": None,
-            "message": None, **facts}  # fmt: skip

@@ -15,7 +15,7 @@ from asyncsdk.cli.exits import ExitCode
 from asyncsdk.cli.invocation import Invocation
 from asyncsdk.cli.options import add_common, add_project, add_selection, add_transfer
 from asyncsdk.cli.references import Reference, create_dataset, find_dataset
-from asyncsdk.cli.reports import entry_of, failed_entry, read_failed
+from asyncsdk.cli.reports import entry_of, make_entry, read_failed
 from asyncsdk.cli.runs import Run
 from asyncsdk.client import AsyncClient
 from asyncsdk.domain.filters import Condition
@@ -226,7 +226,9 @@ async def _fetch_again(
             continue
         error = NotFound(f"{name}: the dataset has no such item any more")
         run.tally.add_failure(name, error)
-        run.write(failed_entry("download", name, error, source=name, destination=_local(destination, name)))
+        run.write(
+            make_entry("download", name, "failed", source=name, destination=_local(destination, name), error=error)
+        )
 
 
 def _download_entry(outcome: Outcome, destination: Path) -> dict[str, Any]:

@@ -19,13 +19,14 @@ from asyncsdk.cli.exits import ExitCode
 from asyncsdk.cli.invocation import Invocation
 from asyncsdk.cli.options import add_common, add_project, add_transfer
 from asyncsdk.cli.references import Reference, find_dataset
-from asyncsdk.cli.reports import failed_entry, read_failed
+from asyncsdk.cli.reports import make_entry, read_failed
 from asyncsdk.cli.runs import Run
 from asyncsdk.domain.predictions import PredictionKind, check_prediction_row
 from asyncsdk.engine import Report
+from asyncsdk.engine.report import MAX_FAILURES_KEPT
 from asyncsdk.entities.datasets import AsyncDataset
 from asyncsdk.entities.predictions import AsyncPredictionTask
-from asyncsdk.errors import AsyncSDKError, ConfigError, InvalidRow, NotFound, os_errors
+from asyncsdk.errors import AsyncSDKError, BadRequest, ConfigError, InvalidRow, NotFound, os_errors
 
 __all__ = ["add_commands"]
 
@@ -148,11 +149,15 @@ class _RowBooks:
                 else:
                     self._failed.update((line, error) for line in numbers[first - 1 : last])
         rest = report.failed - described
-        if rest:
-            unnamed = next((f for f in report.failures if not _LINE.fullmatch(f.name)), report.failures[-1])
-            tally.add_failures(rest, unnamed.name, unnamed.error)
-        known = sum(1 for failure in report.failures if _LINES.fullmatch(failure.name))
-        self.undescribed += rest if not known else 0
+        if rest < 1:
+            return
+        others = [failure for failure in report.failures if not _LINE.fullmatch(failure.name)]
+        example = others[0] if others else report.failures[-1]
+        tally.add_failures(rest, example.name, example.error)
+        # Whole parts that failed say which lines they hold; a list cut short, or rows only counted, do not.
+        is_told = others and len(report.failures) < MAX_FAILURES_KEPT
+        if not (is_told and all(_LINES.fullmatch(failure.name) for failure in others)):
+            self.undescribed += rest
 
     def write(self, only: set[int] | None) -> None:
         """Write the line of every row. Blocking; called once, when every row is dealt with."""
@@ -160,20 +165,25 @@ class _RowBooks:
         for number, _ in _numbered_rows(self._file, only):
             error = self._failed.get(number) or self._in_failed_range(number)
             name = f"line {number}"
-            if error is not None:
-                self._run.write(failed_entry(OPERATION, name, error, source=file, destination=None, line=number))
-            elif not self.undescribed:
-                status = "skipped" if self.skipped_reply else "done"
-                self._run.write(
-                    {"operation": OPERATION, "name": name, "source": file, "destination": None, "status": status,
-                     "code": None, "message": self.skipped_reply, "line": number}
-                )  # fmt: skip
-        if self.undescribed:
-            message = f"{self.undescribed} further rows were refused and not described"
+            if error is None and self.undescribed:
+                continue  # it may be one of those that were not described
             self._run.write(
-                {"operation": OPERATION, "name": "further rows", "source": file, "destination": None,
-                 "status": "failed", "code": "invalid_row", "message": message}
-            )  # fmt: skip
+                make_entry(
+                    OPERATION,
+                    name,
+                    "skipped" if self.skipped_reply else "done",
+                    source=file,
+                    destination=None,
+                    error=error,
+                    message=self.skipped_reply,
+                    line=number,
+                )
+            )
+        if self.undescribed:
+            further = BadRequest(f"{file}: {self.undescribed} further rows were refused and not described")
+            self._run.write(
+                make_entry(OPERATION, "further rows", "failed", source=file, destination=None, error=further)
+            )
 
     def _in_failed_range(self, number: int) -> AsyncSDKError | None:
         return next((error for first, last, error in self._failed_ranges if first <= number <= last), None)

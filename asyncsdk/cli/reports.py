@@ -6,8 +6,9 @@ A line::
      "code": "source_not_found", "message": "...", "size_bytes": 0, "seconds": 0.0, "attempts": 0, "crc32c": null,
      "verified": false}
 
-``status`` is ``done``, ``skipped`` or ``failed``. Operations add what they need to find the object again (``line``,
-``metadata``). No line holds the query of a URL, a header or a token.
+``status`` is ``done``, ``skipped`` or ``failed``; of a dry run, ``message`` is ``would_send`` or ``would_fetch``.
+What is not known of an object (attempts of a row, say) is null. Operations add what they need to find the object again
+(``line``, ``metadata``). No line holds the query of a URL, a header or a token.
 """
 
 from __future__ import annotations
@@ -23,56 +24,74 @@ from typing import IO, Any
 import orjson
 
 from asyncsdk.cli.output import json_line
-from asyncsdk.engine import Outcome
+from asyncsdk.engine import Outcome, Skipped
+from asyncsdk.engine.transfers import OutcomeStatus
 from asyncsdk.errors import AsyncSDKError, ConfigError, os_error, os_errors
 
-__all__ = ["ReportWriter", "entry_of", "failed_entry", "failed_lines", "identity_of", "read_failed"]
+__all__ = ["ReportWriter", "entry_of", "failed_lines", "identity_of", "make_entry", "read_failed"]
 
 _QUEUED_LINES = 10_000
 
 
-def entry_of(
-    operation: str, outcome: Outcome, *, source: str | None, destination: str | None, **facts: Any
+def make_entry(
+    operation: str,
+    name: str,
+    status: OutcomeStatus,
+    *,
+    source: str | None,
+    destination: str | None,
+    error: AsyncSDKError | None = None,
+    message: str | None = None,
+    size_bytes: int = 0,
+    seconds: float | None = None,
+    attempts: int | None = None,
+    crc32c: str | None = None,
+    verified: bool | None = None,
+    **facts: Any,
 ) -> dict[str, Any]:
-    """Return the report line of an outcome; *facts* that are None are left out."""
-    error = outcome.error
-    message = str(error) if error is not None else outcome.reply if isinstance(outcome.reply, str) else None
-    return {
-        "operation": operation,
-        "name": outcome.name,
-        "source": source,
-        "destination": destination,
-        "status": outcome.status if error is None else "failed",
-        "code": None if error is None else error.code,
-        "message": message if error is not None or message in {"would_send", "would_fetch"} else None,
-        "size_bytes": outcome.size_bytes,
-        "seconds": round(outcome.seconds, 6),
-        "attempts": outcome.attempts,
-        "crc32c": outcome.crc32c,
-        "verified": outcome.verified,
-        **{name: value for name, value in facts.items() if value is not None},
-    }
-
-
-def failed_entry(
-    operation: str, name: str, error: AsyncSDKError, *, source: str | None, destination: str | None, **facts: Any
-) -> dict[str, Any]:
-    """Return the report line of something that failed without an outcome of the engine."""
+    """Return a report line; *facts* that are None are left out."""
     return {
         "operation": operation,
         "name": name,
         "source": source,
         "destination": destination,
-        "status": "failed",
-        "code": error.code,
-        "message": str(error),
-        "size_bytes": 0,
-        "seconds": 0.0,
-        "attempts": 0,
-        "crc32c": None,
-        "verified": False,
+        "status": status if error is None else "failed",
+        "code": None if error is None else error.code,
+        "message": message if error is None else str(error),
+        "size_bytes": size_bytes,
+        "seconds": None if seconds is None else round(seconds, 6),
+        "attempts": attempts,
+        "crc32c": crc32c,
+        "verified": verified,
         **{fact: value for fact, value in facts.items() if value is not None},
     }
+
+
+def entry_of(
+    operation: str, outcome: Outcome, *, source: str | None, destination: str | None, **facts: Any
+) -> dict[str, Any]:
+    """Return the report line of an outcome of the engine."""
+    return make_entry(
+        operation,
+        outcome.name,
+        outcome.status,
+        source=source,
+        destination=destination,
+        error=outcome.error,
+        message=_intention(outcome),
+        size_bytes=outcome.size_bytes,
+        seconds=outcome.seconds,
+        attempts=outcome.attempts,
+        crc32c=outcome.crc32c,
+        verified=outcome.verified,
+        **facts,
+    )
+
+
+def _intention(outcome: Outcome) -> str | None:
+    """Return what a dry run says: ``would_send``, ``would_fetch``."""
+    reply = outcome.transfer.reply if isinstance(outcome.transfer, Skipped) else None
+    return reply if isinstance(reply, str) else None
 
 
 def identity_of(entry: Mapping[str, Any]) -> tuple[Any, ...]:

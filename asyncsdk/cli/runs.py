@@ -59,7 +59,7 @@ class Run:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.progress.close()
-        self.tally.seconds = time.monotonic() - self._started
+        self.tally.seconds = self.seconds
         try:
             if self._writer is not None:
                 self._writer.close()
@@ -73,6 +73,11 @@ class Run:
     def exit_code(self) -> ExitCode:
         """The exit status that the counts mean."""
         return ExitCode.OK if self.tally.ok else ExitCode.SOME_FAILED
+
+    @property
+    def seconds(self) -> float:
+        """How long it runs."""
+        return time.monotonic() - self._started
 
     def write(self, entry: Mapping[str, Any]) -> None:
         """Write one line into the report, and with ``--json`` to standard output."""
@@ -110,7 +115,7 @@ class Run:
 def summary_of(tally: Report, unit: str) -> str:
     """Return the summary of a run in one line."""
     seconds = max(tally.seconds, 1e-6)
-    parts = [f"{tally.done} {unit} done ({human_size(tally.bytes_done)})"]
+    parts = [f"{tally.done} {unit if tally.done != 1 else unit[:-1]} done ({human_size(tally.bytes_done)})"]
     if tally.skipped:
         parts.append(f"{tally.skipped} skipped")
     if tally.failed:

@@ -272,7 +272,9 @@ class AsyncDatasets:
         """
         exactly_one("dataset", dataset, name)
         if name is not None:
-            listed = ListDatasets(project_id=await project_id_for_lookup(self._session, project))
+            listed = ListDatasets(
+                project_id=await project_id_for_lookup(self._session, project, f"dataset named {name!r}")
+            )
             return self._bind(await get_by_name(self._session, "dataset", listed, name))
         assert dataset is not None
         return self._bind(await self._session.send(GetDataset(dataset_id=entity_id(dataset, "dataset"))))

@@ -48,8 +48,8 @@ async def get_by_name(session: Session, kind: str, listed: ListMessage[R], name:
     return record
 
 
-async def project_id_for_lookup(session: Session, project: ProjectRecord | str | None) -> str:
-    """Return the id of the project to look in: the one given, else the default project.
+async def project_id_for_lookup(session: Session, project: ProjectRecord | str | None, wanted: str) -> str:
+    """Return the id of the project to look for *wanted* in: the one given, else the default project.
 
     Raises:
         NotFound: None is given, and nothing was ever put into the default project.
@@ -58,5 +58,5 @@ async def project_id_for_lookup(session: Session, project: ProjectRecord | str |
         return entity_id(project, "project")
     default = await find_by_name(session, "project", ListProjects(), DEFAULT_PROJECT_NAME)
     if default is None:
-        raise NotFound("the default project is empty; say where to look with project=...")
+        raise NotFound(f"there is no {wanted}: the default project is empty; say where to look with project=...")
     return default.id

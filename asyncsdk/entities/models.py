@@ -191,7 +191,7 @@ class AsyncModels:
         """
         exactly_one("model", model, name)
         if name is not None:
-            listed = ListModels(project_id=await project_id_for_lookup(self._session, project))
+            listed = ListModels(project_id=await project_id_for_lookup(self._session, project, f"model named {name!r}"))
             return self._bind(await get_by_name(self._session, "model", listed, name))
         assert model is not None
         return self._bind(await self._session.send(GetModel(model_id=entity_id(model, "model"))))

@@ -58,24 +58,27 @@ class Call:
     def __init__(self, host: LoopThread, name: str) -> None:
         self.host = host
         self.name = name
-        self.loop: asyncio.AbstractEventLoop
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._events: SimpleQueue[_Event | None] = SimpleQueue()
         self._room = threading.Condition()
         self._is_room_wanted = False
         self._nested = 0
         self._is_closed = False
         self._task: asyncio.Task[None] | None = None
-        self._is_cancelled = False
         self._value: Any = None
         self._error: BaseException | None = None
         self.on_close: list[Callable[[bool], None]] = []
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop that runs the call, once it was given to one."""
+        assert self._loop is not None
+        return self._loop
 
     # --- in the loop ---------------------------------------------------------------------------------------
 
     def start(self, function: Callable[[], Awaitable[Any]]) -> None:
         self._task = self.loop.create_task(self._execute(function), name=f"asyncsdk-sync {self.name}")
-        if self._is_cancelled:
-            self._task.cancel()
 
     async def _execute(self, function: Callable[[], Awaitable[Any]]) -> None:
         try:
@@ -102,8 +105,22 @@ class Call:
 
     # --- on the calling thread -----------------------------------------------------------------------------
 
-    def serve(self) -> None:
-        """Do what the call asks for until it has ended."""
+    def serve(self, function: Callable[[], Awaitable[Any]]) -> None:
+        """Have *function* awaited in the loop, and do what it asks for until it has ended; then see `result`.
+
+        Whatever is raised here, Ctrl-C at any moment, cancels it and waits for its cleanup.
+        """
+        try:
+            self._loop = self.host.begin_call()
+            self._loop.call_soon_threadsafe(self.start, function, context=contextvars.copy_context())
+            self._serve_events()
+        except BaseException as error:
+            is_here = self.host.pid == os.getpid()  # else this thread forked in a callback: not our call any more
+            if is_here and self._loop is not None and not self.cancel():
+                error.add_note(f"{self.name} was cancelled and still cleans up in the background")
+            raise
+
+    def _serve_events(self) -> None:
         while (event := self._next_event()) is not None:
             event()
             if self.host.pid != os.getpid():
@@ -151,9 +168,11 @@ class Call:
         return False
 
     def _cancel_in_loop(self) -> None:
-        self._is_cancelled = True
         if self._task is not None:
             self._task.cancel()
+        else:  # Ctrl-C came before the start was asked for, and now it never will be
+            self.host.end_call()
+            self._events.put(None)
 
     def close(self, *, has_failed: bool) -> None:
         self._is_closed = True
@@ -225,15 +244,13 @@ def run(function: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwarg
     bound_args: Any = [arg.bind(call) if isinstance(arg, ForCaller) else arg for arg in args]
     bound_kwargs: Any = {key: arg.bind(call) if isinstance(arg, ForCaller) else arg for key, arg in kwargs.items()}
     bound = partial(function, *bound_args, **bound_kwargs)
-    call.loop = host.begin_call()
     outer: Call | None = getattr(_active, "call", None)
     if outer is not None:
         outer.enter_nested()
     has_failed = True
     try:
-        call.loop.call_soon_threadsafe(call.start, bound, context=contextvars.copy_context())
         _active.call = call
-        _serve(call)
+        call.serve(bound)
         value: T = call.result()
         has_failed = False
         return value
@@ -243,17 +260,6 @@ def run(function: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwarg
             outer.leave_nested()
         call.close(has_failed=has_failed)
         del call, outer
-
-
-def _serve(call: Call) -> None:
-    try:
-        call.serve()
-    except ForkedProcessError:
-        raise
-    except BaseException as error:
-        if not call.cancel():
-            error.add_note(f"{call.name} was cancelled and still cleans up in the background")
-        raise
 
 
 def is_notebook() -> bool:

@@ -275,12 +275,19 @@ class LoopThread:
         done, pending = await asyncio.wait(waited, timeout=EXIT_GRACE_SECONDS)
         for task in done:
             if not task.cancelled() and (error := task.exception()) is not None:
-                _logger.warning("cleanup at exit failed: %r", error)
+                _logger.log(_severity(error), "cleanup at exit failed: %r", error)
         if pending:
             _logger.warning("%d calls did not end within %g s of the exit", len(pending), EXIT_GRACE_SECONDS)
             for task in pending:
                 task.cancel()
             await asyncio.wait(pending, timeout=0.1)
+
+
+def _severity(error: BaseException) -> int:
+    # Some versions of Python (3.12.0 and 3.12.1) refuse any new thread to exit handlers. What a client would have
+    # closed in one is closed by the system a moment later; nobody needs to hear of it at each exit.
+    is_refused_thread = isinstance(error, RuntimeError) and "interpreter shutdown" in str(error)
+    return logging.DEBUG if is_refused_thread else logging.WARNING
 
 
 _current = LoopThread()

@@ -6,6 +6,7 @@ import ast
 import asyncio
 import inspect
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from asyncsdk.cli.exits import ExitCode
+from asyncsdk.cli.parser import parse
 from tests.support.nginx import Nginx
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -95,3 +98,27 @@ def test_readme_runs_twice(folder: Path) -> None:
         assert reply.returncode == 0, reply.stderr
     copied = {path.relative_to(folder / "copy").as_posix() for path in (folder / "copy").rglob("*") if path.is_file()}
     assert copied == {"a.jpg", "b.png", "drafts/c.jpg"}
+
+
+def commands(page: Path) -> list[str]:
+    """Return the command lines of ours that a page shows."""
+    shown = re.findall(r"^```console\n(.*?)^```$", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    return [line for block in shown for line in block.splitlines() if line.startswith("asyncsdk ")]
+
+
+SHOWN = [line for page in [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))] for line in commands(page)]
+
+
+@pytest.mark.parametrize("line", SHOWN)
+def test_command_lines_are_understood(line: str) -> None:
+    """Every command line that the documentation shows is one that the program takes."""
+    arguments = shlex.split(line, comments=True)[1:]
+    parse(arguments)
+
+
+def test_exit_statuses_are_documented() -> None:
+    """The table of exit statuses has every one, and no other."""
+    text = (DOCS / "guides" / "command-line.md").read_text(encoding="utf-8").partition("| exit status |")[2]
+    assert [int(number) for number in re.findall(r"^\| (\d+) \|", text, flags=re.MULTILINE)] == [
+        code.value for code in ExitCode
+    ]

@@ -153,6 +153,31 @@ def test_call_under_way_in_the_parent_is_no_call_of_the_child() -> None:
 
 
 @needs_fork
+def test_exception_of_a_callback_in_the_child() -> None:
+    """What the child raises in the callback it was forked in comes out there, at once, and reaches no one else."""
+    run_script(
+        """
+        parent = os.getpid()
+        from asyncsdk.sync import bridge
+        bridge.CANCEL_GRACE_SECONDS = 1000  # waiting for the parent's call would never end
+        children = []
+        def fork(number):
+            if number == 1:
+                child = os.fork()
+                if child == 0:
+                    raise KeyError("child")
+                children.append(child)
+        try:
+            assert run(tell, on_caller(fork)) == "told"
+        except KeyError:
+            assert os.getpid() != parent
+            os._exit(0)
+        wait(*children)
+        """
+    )
+
+
+@needs_fork
 def test_cleanup_of_the_parents_calls_is_not_run_in_the_child() -> None:
     """What a call of the parent has open (a temporary file) is not removed by a child that exits."""
     run_script(

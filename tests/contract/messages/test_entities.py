@@ -189,9 +189,7 @@ async def test_listings_page_filter_sort_and_count(platform: Platform, kind: Kin
     names: list[str] = []
     cursor = None
     for size in (2, 1):
-        page = await platform.send(
-            kind.list(filter=odd, sort=("-name",), limit=2, cursor=cursor, total=True)
-        )
+        page = await platform.send(kind.list(filter=odd, sort=("-name",), limit=2, cursor=cursor, total=True))
         assert (len(page.entries), page.total) == (size, 3)
         names += [record.name for record in page.entries]
         cursor = page.cursor
@@ -371,6 +369,4 @@ async def test_prepared_bytes_of_a_deleted_dataset_cannot_be_committed(platform:
     (prepared,) = await prepare(platform, dataset.id, [UploadEntry(path="a", size_bytes=1)])
     await platform.send(DeleteDataset(dataset_id=dataset.id))
     with pytest.raises(NotFound):
-        await platform.send(
-            CommitUploads(dataset_id=dataset.id, entries=(commit_entry("a", prepared.key, b"1"),))
-        )
+        await platform.send(CommitUploads(dataset_id=dataset.id, entries=(commit_entry("a", prepared.key, b"1"),)))

@@ -238,7 +238,7 @@ async def test_a_refusal_because_the_file_changed_says_that(
 async def test_failures_of_the_server_are_tried_again(engine: Engine, server: HttpServer, tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(data := os.urandom(300_000))
-    server.script("/o", answer(503, headers={"Retry-After": "0"}), cut_request(100_000), answer(500))
+    server.script("/o", cut_request(100_000), answer(503, headers={"Retry-After": "0"}), answer(500))
     outcome = await engine.upload(path, PutTarget(server.url("/o")))
     assert (outcome.attempts, server.objects["/o"]) == (4, data)
 

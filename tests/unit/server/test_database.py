@@ -245,7 +245,8 @@ def test_no_listing_of_items_reads_the_whole_table(tmp_path: Path) -> None:
                 connection.execute(insert(blobs).values(**blob, references_count=1, created_at=1))
                 item = {"id": f"{number:024x}", "position": number, "path": f"p{number}", "blob_id": f"{number:024x}"}
                 connection.execute(insert(items).values(**item, **history, dataset_id=dataset.id))
-        for facts in ({}, {"sort": ("path",)}, {"sort": ("-position",)}, {"filter": Condition("path", "prefix", "p")}):
+        below = Condition("path", "prefix", "p")
+        for facts in ({}, {"sort": ("path",)}, {"sort": ("-position",)}, {"filter": below, "sort": ("path",)}):
             page = backend.handle(ListItems(dataset_id=dataset.id, limit=2, **facts), backend.owner(), minter)
             message = ListItems(dataset_id=dataset.id, limit=2, cursor=page.cursor, **facts)
             assert len(backend.handle(message, backend.owner(), minter).entries) == 2

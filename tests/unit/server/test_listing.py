@@ -12,7 +12,7 @@ from sqlalchemy import BigInteger, Boolean, Column, Connection, MetaData, Table,
 
 from asyncsdk.domain.filters import AllOf, AnyOf, Condition, Filter, Not
 from asyncsdk.errors import BadRequest
-from asyncsdk.protocol.base import Get, ListMessage, Page, Record
+from asyncsdk.protocol.base import ListMessage, Page, Record
 from asyncsdk.protocol.items import ListItems
 from asyncsdk.server.listing import Field, Listing, list_page
 from asyncsdk.server.schema import JsonText
@@ -180,9 +180,7 @@ SORTS = [
 
 @pytest.mark.parametrize("sort", SORTS, ids=str)
 @pytest.mark.parametrize("limit", [1, 2, 3, 100])
-def test_pages_put_together_are_the_whole_listing(
-    connection: Connection, sort: tuple[str, ...], limit: int
-) -> None:
+def test_pages_put_together_are_the_whole_listing(connection: Connection, sort: tuple[str, ...], limit: int) -> None:
     """Whatever the sort, every record comes once, in the order of one large page, also among equal and missing values."""
     whole = [thing.id for thing in page(connection, sort=sort).entries]
     assert sorted(whole) == [row["id"] for row in ROWS]

@@ -327,6 +327,38 @@ def test_cleanup_is_waited_for_a_bounded_time(monkeypatch: pytest.MonkeyPatch) -
     assert ended.wait(10)
 
 
+@pytest.mark.parametrize("moment", ["before the start", "after the start"])
+def test_interrupt_around_the_start(monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
+    """Ctrl-C between two lines, before anything waits: nothing goes on behind the caller's back, nothing hangs."""
+    host = bridge.current_loop_thread()
+    loop = host.begin_call()
+    host.end_call()
+    call_soon = loop.call_soon_threadsafe
+    cleanup: list[str] = []
+    started = threading.Event()
+
+    async def work() -> None:
+        started.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cleanup.append("done")
+
+    def interrupted(*args: object, **kwargs: object) -> None:
+        monkeypatch.undo()
+        if moment == "after the start":
+            call_soon(*args, **kwargs)  # type: ignore[arg-type]
+            started.wait(20)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "call_soon_threadsafe", interrupted)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        run(work)
+    assert not getattr(caught.value, "__notes__", None), "the end was not noticed"
+    assert cleanup == (["done"] if moment == "after the start" else [])
+    assert ", 0 calls" in repr(host)
+
+
 def test_many_threads_call_at_once() -> None:
     """Calls of many threads run at the same time, each served by its own thread."""
     threads = 16
