@@ -16,6 +16,13 @@ from asyncsdk.entities.models import AsyncModel
 from asyncsdk.entities.predictions import AsyncPredictionTask
 from asyncsdk.entities.projects import AsyncProject
 from asyncsdk.errors import AsyncSDKError
+from asyncsdk.sync.client import Client
+from asyncsdk.sync.entities.checkpoints import Checkpoint
+from asyncsdk.sync.entities.datasets import Dataset
+from asyncsdk.sync.entities.items import Item
+from asyncsdk.sync.entities.models import Model
+from asyncsdk.sync.entities.predictions import PredictionTask
+from asyncsdk.sync.entities.projects import Project
 
 __all__ = [
     "AllOf",
@@ -28,14 +35,21 @@ __all__ = [
     "AsyncPredictionTask",
     "AsyncProject",
     "AsyncSDKError",
+    "Checkpoint",
+    "Client",
     "Condition",
+    "Dataset",
     "Failure",
     "Filter",
+    "Item",
     "ItemTable",
     "ItemUpload",
+    "Model",
     "Not",
     "Outcome",
+    "PredictionTask",
     "Progress",
+    "Project",
     "Report",
     "Settings",
     "TransferConfig",

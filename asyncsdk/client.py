@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from dataclasses import replace
 from os import PathLike
 from types import TracebackType
@@ -145,6 +146,14 @@ class AsyncClient:
         finally:
             if platform is not None:
                 await platform.aclose()
+
+    def __del__(self) -> None:
+        # Closing needs the event loop, which may be gone: what is open is closed by its own finalisers.
+        if not getattr(self, "_is_closed", True) and (self._engine or self._platform) and os.getpid() == self._pid:
+            warnings.warn(f"{self!r} was not closed; use `async with` or aclose()", ResourceWarning, source=self)
+
+    def __repr__(self) -> str:
+        return f"AsyncClient({(self._settings.url or str(self._settings.data))!r})"
 
     def _check_usable(self) -> None:
         if self._is_closed:

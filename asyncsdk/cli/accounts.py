@@ -15,7 +15,7 @@ from asyncsdk.client import AsyncClient
 from asyncsdk.config import Settings, remove_profile, write_profile
 from asyncsdk.errors import ConfigError
 
-__all__ = ["add_commands"]
+__all__ = ["add_commands", "ask_token", "login", "logout", "whoami"]
 
 
 def add_commands(commands: Any) -> None:

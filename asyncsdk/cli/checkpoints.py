@@ -21,7 +21,7 @@ from asyncsdk.entities.checkpoints import AsyncCheckpoint
 from asyncsdk.entities.models import AsyncModel
 from asyncsdk.errors import AsyncSDKError, ConfigError, NotFound, SourceNotFound, SourceUnreadable, os_errors
 
-__all__ = ["add_commands"]
+__all__ = ["add_commands", "download", "upload"]
 
 
 def add_commands(commands: Any) -> None:

@@ -27,7 +27,7 @@ from asyncsdk.entities.uploading import PreparedItem
 from asyncsdk.entities.walking import walk_folder
 from asyncsdk.errors import NotFound, SourceNotFound
 
-__all__ = ["add_commands"]
+__all__ = ["add_commands", "download", "upload"]
 
 _BATCH = 500
 _MAX_PATHS_PER_FILTER = 100

@@ -27,7 +27,7 @@ from asyncsdk.cli.runs import Run
 from asyncsdk.engine import Download, Origin, Outcome, PutTarget, Refused, Skipped, Target, Transfer, Upload, UrlOrigin
 from asyncsdk.errors import AsyncSDKError, ConfigError, InvalidRow, SourceUnreadable, os_errors, redact_url
 
-__all__ = ["ManifestFeed", "add_commands", "parse_line"]
+__all__ = ["ManifestFeed", "add_commands", "parse_line", "transfer"]
 
 _READ_BYTES = 256 * 1024
 _MAX_LINE_BYTES = 1024 * 1024

@@ -28,7 +28,7 @@ from asyncsdk.entities.datasets import AsyncDataset
 from asyncsdk.entities.predictions import AsyncPredictionTask
 from asyncsdk.errors import AsyncSDKError, BadRequest, ConfigError, InvalidRow, NotFound, os_errors
 
-__all__ = ["add_commands"]
+__all__ = ["add_commands", "upload"]
 
 OPERATION = "predictions_upload"
 _BATCH = 1000

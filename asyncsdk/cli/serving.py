@@ -11,7 +11,7 @@ from asyncsdk.cli.options import add_common
 from asyncsdk.config import Settings
 from asyncsdk.errors import ConfigError
 
-__all__ = ["add_commands"]
+__all__ = ["add_commands", "serve"]
 
 
 def add_commands(commands: Any) -> None:

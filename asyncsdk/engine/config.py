@@ -44,8 +44,10 @@ class RetryPolicy:
 class TransferConfig:
     """Settings of an engine.
 
-    Peak memory is about ``memory_bytes`` (shared by all engines of the process; every buffer that holds bytes of an
-    object draws from it) plus ``max_pending`` small records, whatever the number and size of objects.
+    Peak memory is about ``memory_bytes + concurrency * 2 MiB`` (what the byte budget holds, shared by all engines of
+    the process, and the chunks of requests in flight) plus ``max_pending`` small records, whatever the number and size
+    of objects. Downloads into memory that nobody has taken yet add at most a quarter of ``memory_bytes`` and one object
+    per request; from then on they are the caller's.
 
     Args:
         concurrency: Requests at once, small objects and parts together.

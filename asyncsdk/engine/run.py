@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import anyio
-from anyio.abc import TaskGroup, TaskStatus
+from anyio.abc import TaskGroup
 
 from asyncsdk.engine.downloads import LargeObject
 from asyncsdk.engine.feed import Feed
@@ -77,14 +77,10 @@ class Run(AsyncIterator[Outcome]):
         )
         self._group = group = anyio.create_task_group()
         await group.__aenter__()
-        try:
-            # Started, not just scheduled: leaving the block relies on both having begun.
-            await group.start(self._settler.run)
-            await group.start(self._work)
-            group.start_soon(self._guard, self._meter.report_forever)
-        except BaseException:
-            await self._end()
-            raise
+        # Nothing is awaited from here on. (`group.start` would wait for ever when cancelled: the settler is shielded.)
+        group.start_soon(self._settler.run)
+        group.start_soon(self._work)
+        group.start_soon(self._guard, self._meter.report_forever)
         return self
 
     async def __anext__(self) -> Outcome:
@@ -146,10 +142,9 @@ class Run(AsyncIterator[Outcome]):
         except Exception as error:  # noqa: BLE001  # raised again, unchanged, where the caller iterates
             self._fail(error)
 
-    async def _work(self, *, task_status: TaskStatus[None]) -> None:
+    async def _work(self) -> None:
         try:
             with self._work_scope:
-                task_status.started()
                 async with anyio.create_task_group() as group:
                     group.start_soon(self._guard, self._take_all)
                     for _ in range(self._config.concurrency):

@@ -8,7 +8,6 @@ from collections import deque
 from collections.abc import Callable
 
 import anyio
-from anyio.abc import TaskStatus
 
 from asyncsdk.engine.config import TransferConfig
 from asyncsdk.engine.feed import Feed, IterableFeed
@@ -77,10 +76,10 @@ class Settler:
         """End now, in the middle of a call if need be."""
         self._scope.cancel()
 
-    async def run(self, *, task_status: TaskStatus[None]) -> None:
+    async def run(self) -> None:
+        """Settle until `work_is_over` and nothing is left, or until `stop`."""
         try:
             with self._scope:
-                task_status.started()
                 await self._settle_all()
         except Exception as error:  # noqa: BLE001  # raised again, unchanged, where the caller iterates
             self._on_failure(error)

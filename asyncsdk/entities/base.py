@@ -59,6 +59,10 @@ class BoundRecord(EntityRecord):
         state = super().__getstate__()
         return {**state, "__pydantic_private__": {"_session": None}}
 
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        # The client is no data: a deep copy reaches the same one.
+        return super().__deepcopy__({**({} if memo is None else memo), id(self._session): self._session})
+
 
 def entity_id(value: EntityRecord | str, kind: str) -> str:
     """Return the id of an entity given as itself, as a record, or as an id.
@@ -68,11 +72,10 @@ def entity_id(value: EntityRecord | str, kind: str) -> str:
     """
     if isinstance(value, EntityRecord):
         return value.id
-    if not isinstance(value, str) or not is_id(value):
-        raise ConfigError(
-            f"{value!r} is no id of a {kind} (24 hexadecimal digits); to find one by name use get(name=...)"
-        )
-    return value
+    given_id: Any = value  # callers without a type checker give anything
+    if isinstance(given_id, str) and is_id(given_id):
+        return given_id
+    raise ConfigError(f"{value!r} is no id of a {kind} (24 hexadecimal digits); to find one by name use get(name=...)")
 
 
 def optional_id(value: EntityRecord | str | None, kind: str) -> str | None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
+from asyncio import sleep, to_thread
 from collections.abc import Mapping
 from functools import cache
 from typing import Any, TypeVar
@@ -106,7 +106,7 @@ class RestPlatform:
             except (RequestError, ResponseError) as error:
                 if not error.retryable or attempt >= attempts:
                     raise
-                await asyncio.sleep(_wait_seconds(error, attempt))
+                await sleep(_wait_seconds(error, attempt))
             attempt += 1
 
     def supports(self, message_type: type[Message[Any]]) -> bool:
@@ -147,7 +147,7 @@ class RestPlatform:
             raise _refusal(response)
         content = response.content
         if len(content) > LARGE_BYTES:
-            return await asyncio.to_thread(_validate, message_type, content, response)
+            return await to_thread(_validate, message_type, content, response)
         return _validate(message_type, content, response)
 
 

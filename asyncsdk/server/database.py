@@ -91,11 +91,13 @@ class Database:
                 self._engine.dispose()
 
     def after_fork_in_parent(self) -> None:
+        """Let transactions go on, each with a connection made anew."""
         with self._gate:
             self._is_forking = False
             self._gate.notify_all()
 
     def after_fork_in_child(self) -> None:
+        """Begin afresh; refuse all use when a transaction was still open at the fork."""
         if self._active:
             self._is_left_behind = True
         else:

@@ -56,6 +56,7 @@ class JsonText(TypeDecorator[Any]):
     cache_ok = True
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
+        """Return *value* as text; `BadRequest` when JSON has no form for it."""
         if value is None:
             return None
         try:
@@ -64,6 +65,7 @@ class JsonText(TypeDecorator[Any]):
             raise BadRequest(f"a value cannot be kept as JSON: {error}") from error
 
     def process_result_value(self, value: Any, dialect: Dialect) -> Any:
+        """Return the value that was stored."""
         return None if value is None else orjson.loads(value)
 
 

@@ -107,3 +107,6 @@ class Client(BlockingTwin[AsyncClient]):
     def close(self) -> None:
         """Close the engine and the platform. Calling it again does nothing."""
         run(self._twin.aclose)
+
+    def __repr__(self) -> str:
+        return repr(self._twin).replace("AsyncClient", "Client")

@@ -37,10 +37,6 @@ class BlockingRecord(BoundRecord):
     def _of(cls, twin: BoundRecord) -> Self:
         return cls._bind(twin, twin._client)
 
-    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
-        # The client is no data: a deep copy reaches the same one.
-        return super().__deepcopy__({**(memo or {}), id(self._session): self._session})
-
 
 def optional(convert: Callable[[A], B], value: A | None) -> B | None:
     """Return *value* converted, None for None."""

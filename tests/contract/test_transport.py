@@ -153,9 +153,7 @@ async def test_compressed_bodies_are_not_unpacked(server: HttpServer, transport:
     assert (await transport.send(Request("GET", server.url("/o")))).body == b"not really gzip"
 
 
-async def test_one_connection_serves_requests_that_follow_each_other(
-    server: HttpServer, transport: Transport
-) -> None:
+async def test_one_connection_serves_requests_that_follow_each_other(server: HttpServer, transport: Transport) -> None:
     for _ in range(5):
         await put(transport, server.url("/a"), b"x")
     assert server.connections == 1
@@ -235,9 +233,7 @@ async def test_a_server_that_reads_no_more_is_a_timeout_of_sending(server: HttpS
     assert caught.value.phase == "send"
 
 
-async def test_an_early_reply_is_returned_and_its_connection_dropped(
-    server: HttpServer, transport: Transport
-) -> None:
+async def test_an_early_reply_is_returned_and_its_connection_dropped(server: HttpServer, transport: Transport) -> None:
     server.script("/o", early(403, b"no", after=10))
     size = 64_000_000
     sent: list[int] = []
@@ -344,9 +340,7 @@ async def test_a_closed_transport_refuses(server: HttpServer) -> None:
         await put(transport, server.url("/a"), b"x")
 
 
-async def test_an_http_proxy_gets_the_whole_url_unchanged(
-    server: HttpServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_http_proxy_gets_the_whole_url_unchanged(server: HttpServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", server.url("/"))
     monkeypatch.setenv("no_proxy", "")
     transport = HttpxTransport()

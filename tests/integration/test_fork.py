@@ -47,7 +47,7 @@ def in_child(function):
 
 
 def script(body: str) -> list[str]:
-    return [sys.executable, "-W", "error", "-X", "dev", "-c", PREAMBLE + textwrap.dedent(body)]
+    return [sys.executable, "-W", "error", "-c", PREAMBLE + textwrap.dedent(body)]
 
 
 def run_script(body: str) -> str:

@@ -8,6 +8,7 @@ each is used by one request for that path, in order.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import re
 from collections import defaultdict, deque
@@ -53,7 +54,9 @@ class Received:
 
     @property
     def query(self) -> dict[str, str]:
-        return {key: values[0] for key, values in parse_qs(self.target.partition("?")[2], keep_blank_values=True).items()}
+        return {
+            key: values[0] for key, values in parse_qs(self.target.partition("?")[2], keep_blank_values=True).items()
+        }
 
     def header(self, name: str) -> str | None:
         return next((value for key, value in self.headers if key.lower() == name.lower()), None)
@@ -149,6 +152,7 @@ class HttpServer:
         self.keep_bodies = True
         self._scripts: dict[str, deque[Action]] = defaultdict(deque)
         self._tasks: set[asyncio.Task[None]] = set()
+        self.open_connections = 0
         self._server: asyncio.Server | None = None
         self.port = 0
 
@@ -185,14 +189,21 @@ class HttpServer:
         assert task is not None
         self._tasks.add(task)
         self.connections += 1
+        self.open_connections += 1
         connection = Connection(self.connections, reader, writer, self)
         try:
             while await self._serve_one(connection):
                 pass
         except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            pass
-        finally:
             writer.close()
+            with contextlib.suppress(ConnectionError, asyncio.CancelledError, TimeoutError):
+                async with asyncio.timeout(1):
+                    await writer.drain()
+        finally:
+            writer.transport.abort()
+            with contextlib.suppress(ConnectionError, asyncio.CancelledError):
+                await writer.wait_closed()
+            self.open_connections -= 1
             self._tasks.discard(task)
 
     async def _serve_one(self, connection: Connection) -> bool:
@@ -227,7 +238,7 @@ class HttpServer:
     # --- the store -------------------------------------------------------------------------------------------
 
     def etag(self, path: str) -> str:
-        return self.etags.get(path) or f'"{hashlib.md5(self.objects[path]).hexdigest()}"'  # noqa: S324
+        return self.etags.get(path) or f'"{hashlib.md5(self.objects[path]).hexdigest()}"'
 
     def _checksum(self, body: bytes) -> dict[str, str]:
         from asyncsdk.checksums import crc32c, crc32c_base64
@@ -284,18 +295,16 @@ class HttpServer:
             await connection.reply(404, b"<Error><Code>NoSuchUpload</Code></Error>")
         elif request.method == "PUT":
             upload.parts[int(query["partNumber"])] = request.body
-            digest = hashlib.md5(request.body).hexdigest()  # noqa: S324
+            digest = hashlib.md5(request.body).hexdigest()
             await connection.reply(200, headers={"ETag": f'"{digest}"', **self._checksum(request.body)})
         else:
             await self._complete(connection, request, upload)
 
     async def _complete(self, connection: Connection, request: Received, upload: _Upload) -> None:
-        listed = re.findall(
-            r"<PartNumber>(\d+)</PartNumber>\s*<ETag>(?:&quot;|\")?([0-9a-f]+)", request.body.decode()
-        )
+        listed = re.findall(r"<PartNumber>(\d+)</PartNumber>\s*<ETag>(?:&quot;|\")?([0-9a-f]+)", request.body.decode())
         numbers = [int(number) for number, _ in listed]
         right = all(
-            hashlib.md5(upload.parts.get(int(number), b"?")).hexdigest() == etag  # noqa: S324
+            hashlib.md5(upload.parts.get(int(number), b"?")).hexdigest() == etag
             for number, etag in listed
         )
         if not right or numbers != sorted(upload.parts):

@@ -53,9 +53,9 @@ class RunningServer:
         """What lets a request through."""
         return {"Authorization": f"Bearer {self.token}"}
 
-    def minter(self, **facts: int) -> UrlMinter:
+    def minter(self, *, expires_seconds: int = 3600) -> UrlMinter:
         """Return what mints URLs of this server, without asking it."""
-        return UrlMinter(self.backend.signer, self.url, **facts)
+        return UrlMinter(self.backend.signer, self.url, expires_seconds=expires_seconds)
 
     def publish(self, data: bytes) -> tuple[str, str]:
         """Send *data* and publish it without a database row; returns object id and crc32c."""

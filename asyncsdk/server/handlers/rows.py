@@ -75,6 +75,7 @@ class RowIngest:
             self._store(batch)
 
     def result(self) -> IngestedRows:
+        """Return what became of the rows so far."""
         return IngestedRows(accepted=self._accepted, refused=self._refused, problems=tuple(self._problems))
 
     def _store(self, batch: list[Numbered]) -> None:

@@ -24,7 +24,15 @@ from asyncsdk.server.objects.local import LocalObjects
 from asyncsdk.server.objects.minting import Minter, UrlMinter
 from asyncsdk.server.objects.signing import Signer
 
-__all__ = ["API_PREFIX", "MAX_BODY_BYTES", "MessageEndpoint", "MessageHandler", "endpoints", "reply_adapter"]
+__all__ = [
+    "API_PREFIX",
+    "MAX_BODY_BYTES",
+    "MessageEndpoint",
+    "MessageHandler",
+    "endpoints",
+    "read_message",
+    "reply_adapter",
+]
 
 API_PREFIX = "/v1"
 

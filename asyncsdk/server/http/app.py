@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from anyio import CapacityLimiter
@@ -32,6 +32,8 @@ from asyncsdk.server.http.replies import (
 from asyncsdk.server.objects.signing import OBJECTS_PATH
 
 __all__ = ["App"]
+
+ASGIApplication = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 logger = logging.getLogger("asyncsdk.server")
 
@@ -66,7 +68,8 @@ class App:
         pages = {"/openapi.json": self._openapi, "/docs": self._docs, "/health": self._health}
         # In order of definition: a path of fixed words must stand before one with placeholders in the same places.
         ordered = sorted(api.items(), key=lambda pair: pair[0].count("{"))
-        routes = [Route(path, _Endpoint(endpoint)) for path, endpoint in [*pages.items(), *ordered]]
+        routes = [Route(path, _Endpoint(page, ("GET", "HEAD"))) for path, page in pages.items()]
+        routes += [Route(path, _Endpoint(endpoint)) for path, endpoint in ordered]
         self._router = Router(routes, redirect_slashes=False, default=_not_found)
 
     def close(self) -> None:
@@ -123,15 +126,20 @@ class App:
 
 
 class _Endpoint:
-    """Keeps Starlette from taking an ASGI application for a function of a request, and other methods from pages."""
+    """Keeps Starlette from taking a method of this class, or another ASGI application, for a function of a request.
 
-    def __init__(self, application: Any) -> None:
+    Args:
+        application: What answers.
+        methods: Those it takes; None when it sees to that itself.
+    """
+
+    def __init__(self, application: ASGIApplication, methods: tuple[str, ...] | None = None) -> None:
         self._application = application
-        self._is_page = not hasattr(application, "_by_method")
+        self._methods = methods
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self._is_page and scope["method"] not in {"GET", "HEAD"}:
-            raise MethodNotAllowed(scope["method"], ("GET", "HEAD"))
+        if self._methods is not None and scope["method"] not in self._methods:
+            raise MethodNotAllowed(scope["method"], self._methods)
         await self._application(scope, receive, send)
 
 

@@ -11,7 +11,7 @@ from xml.sax.saxutils import escape
 
 from asyncsdk.checksums import crc32c_base64
 from asyncsdk.errors import BadRequest
-from asyncsdk.server.objects.multipart import MAX_PARTS, Receipt
+from asyncsdk.server.objects.parts import MAX_PARTS, Receipt
 
 __all__ = ["complete_result", "list_parts_result", "parse_complete"]
 

@@ -35,7 +35,8 @@ from asyncsdk.server.http.multipart_xml import complete_result, list_parts_resul
 from asyncsdk.server.http.replies import MethodNotAllowed, Receive, Scope, Send, header, send_reply
 from asyncsdk.server.objects.arrivals import Arrival, Expected
 from asyncsdk.server.objects.local import LocalObjects
-from asyncsdk.server.objects.multipart import MultipartUpload, UploadId
+from asyncsdk.server.objects.multipart import MultipartUpload
+from asyncsdk.server.objects.parts import UploadId
 from asyncsdk.server.objects.signing import Grant, Signer, object_etag
 
 __all__ = ["ObjectEndpoint"]

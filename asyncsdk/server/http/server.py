@@ -25,7 +25,7 @@ from asyncsdk.server.http.api import MessageHandler
 from asyncsdk.server.http.app import App
 from asyncsdk.server.http.replies import error_body
 
-__all__ = ["HttpServer", "serve"]
+__all__ = ["HttpServer", "check_public_url", "serve"]
 
 logger = logging.getLogger("asyncsdk.server")
 
@@ -34,6 +34,7 @@ KEEP_ALIVE_SECONDS = 90
 SHUTDOWN_SECONDS = 10
 SWEEP_CHECK_SECONDS = 3600
 """How often it is looked whether the daily sweep is due; another process on the folder may have done it."""
+RECEIVE_BYTES = 64 * 1024
 MAX_HEADER_BYTES = 64 * 1024
 
 
@@ -194,6 +195,9 @@ class _Protocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as its base
         super().connection_made(transport)
+        if hasattr(transport, "max_size"):
+            # asyncio's own 256 KiB make every read a fresh mapping: ten times the page faults of this.
+            transport.max_size = RECEIVE_BYTES
         # uvicorn starts this clock after the first reply only: a silent connection would stay for ever.
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 

@@ -16,7 +16,7 @@ from asyncsdk.checksums import crc32c_hex
 from asyncsdk.errors import BadRequest, os_errors
 from asyncsdk.server.objects.local import LocalObjects
 
-__all__ = ["Arrival", "Expected", "write_all"]
+__all__ = ["Arrival", "Digests", "Expected", "write_all"]
 
 _MAX_VECTORS = 512  # below IOV_MAX everywhere
 
@@ -57,6 +57,7 @@ class Digests:
         self.size_bytes = 0
 
     def update(self, data: bytes) -> None:
+        """Take the next bytes."""
         self._crc32c = google_crc32c.extend(self._crc32c, data)
         if self._md5 is not None:
             self._md5.update(data)

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from asyncsdk.errors import BadRequest
 from asyncsdk.server.objects.local import LocalObjects, check_crc32c, check_object_id
-from asyncsdk.server.objects.multipart import UploadId
+from asyncsdk.server.objects.parts import UploadId
 from asyncsdk.server.objects.signing import Signer, object_etag
 from asyncsdk.targets import FileOrigin, FileTarget, MultipartTarget, Origin, PutTarget, Target, UrlOrigin
 

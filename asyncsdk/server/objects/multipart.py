@@ -1,12 +1,8 @@
 """Objects arriving in parts: in any order, again, from several processes; joined without copying.
 
 An upload has two files beside the staged objects: ``<id>.<upload id>.part`` takes every part at its place, and
-``<id>.<upload id>.list`` is the list of receipts, appended to and never rewritten::
-
-    begun 3 7f21c09b-5d02a1f2                        attempt 5d02.. at part 3 begins: what was there counts no more
-    done 3 7f21c09b-5d02a1f2 8388608 1a2b3c4d        it is there: size and crc32c
-
-Nothing else is kept anywhere, least of all in memory. What makes that safe:
+``<id>.<upload id>.list`` is the list of receipts (`ledger`), appended to and never rewritten. Nothing else is kept
+anywhere, least of all in memory. What makes that safe:
 
 * An attempt writes only while it holds the lock of its part, and only as long as nobody began the part anew; the
   later attempt wins, wherever it runs. Completing holds the locks of all parts.
@@ -21,12 +17,8 @@ Source: Amazon S3 API reference, UploadPart, CompleteMultipartUpload, ListParts,
 from __future__ import annotations
 
 import os
-import re
-import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -34,113 +26,13 @@ from typing import Self
 from asyncsdk.checksums import combine_crc32c, crc32c_hex
 from asyncsdk.errors import BadRequest, Conflict, NotFound, os_errors
 from asyncsdk.server.objects.arrivals import Digests, Expected, write_all
+from asyncsdk.server.objects.ledger import Ledger, append_line, begun_line, done_line, new_attempt
 from asyncsdk.server.objects.local import LocalObjects, crc32c_of_file
 from asyncsdk.server.objects.locks import locked
+from asyncsdk.server.objects.parts import Completed, Receipt, UploadId
 from asyncsdk.server.objects.syncing import reserve
 
-__all__ = ["MAX_PARTS", "Completed", "MultipartUpload", "PartArrival", "Receipt", "UploadId", "part_size_for"]
-
-MAX_PARTS = 10_000
-"""As S3."""
-
-MIN_PART_SIZE = 8 * 1024 * 1024
-MAX_PART_SIZE = 5 * 1024**3
-
-_UPLOAD_ID = re.compile(r"([0-9a-f]{16})-([1-9][0-9]{0,9})-([0-9]{1,14}|x)")
-_ETAG = re.compile(r'"?([0-9a-f]{8})-([0-9]{1,10})"?')
-_LINE = re.compile(r"begun ([0-9]{1,5}) ([0-9a-f-]{25})|done ([0-9]{1,5}) ([0-9a-f-]{25}) ([0-9]{1,10}) ([0-9a-f]{8})")
-
-
-def part_size_for(size_bytes: int | None) -> int:
-    """Return the part size for an object: 8 MiB, doubled until 10,000 parts are enough."""
-    part_size = MIN_PART_SIZE
-    while size_bytes is not None and part_size * MAX_PARTS < size_bytes:
-        part_size *= 2
-    return part_size
-
-
-@dataclass(frozen=True, slots=True)
-class UploadId:
-    """Names an upload and says all that must be known of it: there is no row for it anywhere.
-
-    Args:
-        token: 16 random hexadecimal digits.
-        part_size: Bytes of every part but the last.
-        size_bytes: Bytes of the whole object; None when not known beforehand.
-    """
-
-    token: str
-    part_size: int
-    size_bytes: int | None
-
-    @classmethod
-    def make(cls, size_bytes: int | None) -> Self:
-        """Return a new id; `BadRequest` when the object is too large for 10,000 parts of 5 GiB."""
-        if size_bytes is not None and size_bytes > MAX_PARTS * MAX_PART_SIZE:
-            raise BadRequest(f"objects have at most {MAX_PARTS * MAX_PART_SIZE} bytes, not {size_bytes}")
-        return cls(secrets.token_hex(8), part_size_for(size_bytes), size_bytes)
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """Read what ``str`` wrote; `BadRequest` when it is no upload id."""
-        match = _UPLOAD_ID.fullmatch(text)
-        if match is None or int(match[2]) > MAX_PART_SIZE:
-            raise BadRequest("this is no upload id of this platform; use the one that was given")
-        return cls(match[1], int(match[2]), None if match[3] == "x" else int(match[3]))
-
-    def __str__(self) -> str:
-        return f"{self.token}-{self.part_size}-{'x' if self.size_bytes is None else self.size_bytes}"
-
-    @property
-    def parts(self) -> int:
-        """How many parts there are at most."""
-        if self.size_bytes is None:
-            return MAX_PARTS
-        return max(1, -(-self.size_bytes // self.part_size))
-
-    def check_part(self, part: int, size_bytes: int) -> None:
-        """Raise `BadRequest` when a part of that number and size has no place in the object."""
-        if not 1 <= part <= self.parts:
-            raise BadRequest(f"this object has parts 1 to {self.parts}, not {part}", code="invalid_part")
-        if self.size_bytes is None:
-            if size_bytes > self.part_size:
-                raise BadRequest(
-                    f"part {part} has {size_bytes} bytes; parts of this upload have {self.part_size}, the last may be "
-                    "smaller",
-                    code="invalid_part",
-                )
-            return
-        expected = self.part_size if part < self.parts else self.size_bytes - (part - 1) * self.part_size
-        if size_bytes != expected:
-            raise BadRequest(f"part {part} must have {expected} bytes, not {size_bytes}", code="invalid_part")
-
-
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """A part that arrived."""
-
-    part: int
-    size_bytes: int
-    crc32c: str
-
-    @property
-    def etag(self) -> str:
-        """What the client gives back to complete, with its quotes."""
-        return f'"{self.crc32c}-{self.size_bytes}"'
-
-    @classmethod
-    def from_etag(cls, part: int, etag: str) -> Self | None:
-        """Return the receipt that *etag* stands for; None when it is no etag of ours."""
-        match = _ETAG.fullmatch(etag.strip())
-        return None if match is None else cls(part, int(match[2]), match[1])
-
-
-@dataclass(frozen=True, slots=True)
-class Completed:
-    """The object that parts became."""
-
-    size_bytes: int
-    crc32c: str
+__all__ = ["MultipartUpload", "PartArrival"]
 
 
 class MultipartUpload:
@@ -166,7 +58,7 @@ class MultipartUpload:
             data = self.list_path.read_bytes()
         except FileNotFoundError:
             return []
-        return sorted(_Ledger(data).receipts.values(), key=lambda receipt: receipt.part)
+        return sorted(Ledger(data).receipts.values(), key=lambda receipt: receipt.part)
 
     def complete(self, parts: Sequence[tuple[int, str]], *, crc32c: str | None = None) -> Completed:
         """Join the parts to the staged object, durable when it returns. Repeating it gives the same answer.
@@ -193,7 +85,7 @@ class MultipartUpload:
                 with locked(descriptor):
                     if not _is_named(descriptor, self.list_path):
                         return self._completed_before(whole)
-                    self._check_arrived(wanted, _Ledger(_read(descriptor)).receipts)
+                    self._check_arrived(wanted, Ledger(_read(descriptor)).receipts)
                     if crc32c is not None:
                         Expected(whole.size_bytes, (crc32c,)).check(whole.size_bytes, whole.crc32c, None)
                     self._stage(descriptor, whole)
@@ -293,7 +185,7 @@ class MultipartUpload:
             return self._begin(part, expected)
 
     def _begin(self, part: int, expected: Expected) -> PartArrival:
-        attempt = f"{_machine_start()}-{secrets.token_hex(8)}"
+        attempt = new_attempt()
         for _ in range(100):
             descriptor = self._open_list(create=True)
             assert descriptor is not None
@@ -313,7 +205,7 @@ class MultipartUpload:
         """Return the data file, open, and where the line of this attempt ends. The lock of the part is held."""
         data_descriptor = self._open_data()
         try:
-            return data_descriptor, _append(descriptor, f"begun {part} {attempt}")
+            return data_descriptor, append_line(descriptor, begun_line(part, attempt))
         except BaseException:
             os.close(data_descriptor)
             raise
@@ -376,7 +268,7 @@ class PartArrival:
         crc32c = self._digests.check(self._expected)
         receipt = Receipt(self._part, self._digests.size_bytes, crc32c)
         with self._current():
-            _append(self._list, f"done {self._part} {self._attempt} {receipt.size_bytes} {crc32c}")
+            append_line(self._list, done_line(receipt, self._attempt))
         return receipt
 
     def discard(self) -> None:
@@ -403,7 +295,7 @@ class PartArrival:
             return True  # emptied: the upload is being completed by somebody who died at it
         tail = os.pread(self._list, end - self._position, self._position)
         self._position = end
-        latest = _Ledger(tail).latest.get(self._part, self._attempt)
+        latest = Ledger(tail).latest.get(self._part, self._attempt)
         return latest != self._attempt
 
     def __enter__(self) -> Self:
@@ -413,39 +305,6 @@ class PartArrival:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.discard()
-
-
-class _Ledger:
-    """What the lines of a list say. A line that is no whole one (a kill, a full disk) says nothing.
-
-    Attributes:
-        latest: The latest attempt at each part.
-        receipts: The parts that are there.
-    """
-
-    def __init__(self, data: bytes) -> None:
-        self.latest: dict[int, str] = {}
-        self.receipts: dict[int, Receipt] = {}
-        start = _machine_start()
-        for line in data.decode("ascii", errors="replace").split("\n"):
-            match = _LINE.fullmatch(line)
-            if match is None:
-                continue
-            if match[1]:
-                part = int(match[1])
-                self.latest[part] = match[2]
-                self.receipts.pop(part, None)
-            elif self.latest.get(int(match[3])) == match[4] and match[4].startswith(start):
-                part = int(match[3])
-                self.receipts[part] = Receipt(part, int(match[5]), match[6])
-
-
-def _append(descriptor: int, line: str) -> int:
-    """Add a line to the list; returns where it ends, at least. The line before it may be half a line."""
-    data = f"\n{line}\n".encode()
-    if os.write(descriptor, data) != len(data):
-        raise OSError(28, os.strerror(28))  # ENOSPC: only a full disk makes a short write of so few bytes
-    return os.lseek(descriptor, 0, os.SEEK_CUR)
 
 
 def _read(descriptor: int) -> bytes:
@@ -473,12 +332,3 @@ def _join(receipts: Sequence[Receipt]) -> Completed:
 def _shown(numbers: Sequence[int]) -> str:
     text = ", ".join(map(str, numbers[:10]))
     return f"{text}, ..." if len(numbers) > 10 else text
-
-
-@cache
-def _machine_start() -> str:
-    """Return eight hexadecimal digits that change when the machine starts anew."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")[:8]
-    except OSError:  # not Linux: receipts then outlive a loss of power, and only completing makes bytes durable
-        return "00000000"

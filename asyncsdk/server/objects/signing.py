@@ -21,8 +21,8 @@ OBJECTS_PATH = "/objects/"
 
 _KEY = re.compile(r"([0-9a-f]{24})-([0-9a-f]{32})")
 # Unreserved characters only: no client has a reason to write them another way.
+_VALUE = re.compile(r"[A-Za-z0-9._~-]+")
 _PAIRS = r"[A-Za-z0-9-]+=[A-Za-z0-9._~-]+(?:&[A-Za-z0-9-]+=[A-Za-z0-9._~-]+)*"
-_QUERY = re.compile(_PAIRS)
 _SIGNED_QUERY = re.compile(rf"({_PAIRS})&signature=([0-9a-f]{{64}})")
 
 
@@ -77,7 +77,7 @@ class Signer:
         """
         path = OBJECTS_PATH + object_id
         query = "&".join([*(f"{name}={value}" for name, value in parameters.items()), f"expires={expires_at}"])
-        if not _QUERY.fullmatch(query):
+        if not all(_VALUE.fullmatch(str(value)) for value in parameters.values()):
             raise ConfigError("parameters of an object URL hold letters, digits and . _ ~ - only")
         return f"{path}?{query}&signature={self._url_mac(method, path, query)}"
 

@@ -104,7 +104,6 @@ async def test_a_later_row_for_an_item_replaces_the_earlier(platform: Platform, 
 BAD_ROWS: list[tuple[Any, str]] = [
     ({"path": "no.jpg", "predictions": []}, "no item 'no.jpg'"),
     ("text", "object"),
-    (None, "object"),
     ([1], "object"),
     ({}, "path"),
     ({"path": "0.jpg"}, "predictions"),
@@ -125,6 +124,12 @@ async def test_bad_rows_are_told_by_line_and_stop_nothing(platform: Platform, da
     for problem, (_, said) in zip(reply.problems, BAD_ROWS, strict=True):
         assert said in problem.message
     assert set(await stored(platform, dataset.id)) == {"0.jpg", "1.jpg"}
+
+
+async def test_none_among_rows_stands_for_a_blank_line(platform: Platform, dataset: DatasetRecord) -> None:
+    """It counts and is no row, as in a file."""
+    reply = await inline(platform, dataset.id, row("0.jpg"), None, row("no.jpg"))
+    assert (reply.accepted, [problem.line for problem in reply.problems]) == (1, [3])
 
 
 async def test_numbers_that_json_does_not_have_are_refused(platform: Platform, dataset: DatasetRecord) -> None:

@@ -26,7 +26,17 @@ from asyncsdk.errors import (
     PermissionDenied,
 )
 from tests.support.feeds import RecordingFeed
-from tests.support.http_server import Action, Connection, HttpServer, Received, answer, close, cut_reply, ignore_range, raw
+from tests.support.http_server import (
+    Action,
+    Connection,
+    HttpServer,
+    Received,
+    answer,
+    close,
+    cut_reply,
+    ignore_range,
+    raw,
+)
 
 SIZES = [0, 1, 65_537, MiB, MiB + 1, 2 * MiB, 5 * MiB + 17]
 
@@ -34,7 +44,7 @@ SIZES = [0, 1, 65_537, MiB, MiB + 1, 2 * MiB, 5 * MiB + 17]
 async def fetch(engine: Engine, origin: UrlOrigin | str, kind: str, tmp_path: Path) -> tuple[Outcome, bytes]:
     if kind == "file":
         outcome = await engine.download(origin, tmp_path / "new" / "copy")
-        assert os.listdir(tmp_path / "new") == ["copy"]
+        assert [p.name for p in (tmp_path / "new").iterdir()] == ["copy"]
         return outcome, (tmp_path / "new" / "copy").read_bytes()
     if kind == "memory":
         outcome = await engine.download(origin)
@@ -63,9 +73,7 @@ async def test_every_size_arrives_whole_in_every_sink(
     assert (outcome.size_bytes, outcome.crc32c, outcome.verified) == (size, checksum, known)
     ranges = [r.header("range") for r in server.requests]
     if size > (2 * MiB if known else MiB):
-        covered = sorted(
-            tuple(map(int, r.removeprefix("bytes=").split("-"))) for r in set(ranges) if r is not None
-        )
+        covered = sorted(tuple(map(int, r.removeprefix("bytes=").split("-"))) for r in set(ranges) if r is not None)
         assert covered == [(s, min(s + MiB, size) - 1) for s in range(0, size, MiB)]
         assert process_budget().used_bytes == 0
 

@@ -12,7 +12,18 @@ from pathlib import Path
 import anyio
 import pytest
 
-from asyncsdk.engine import Download, Engine, Outcome, Progress, PutTarget, Refused, Skipped, Transfer, Upload, UrlOrigin
+from asyncsdk.engine import (
+    Download,
+    Engine,
+    Outcome,
+    Progress,
+    PutTarget,
+    Refused,
+    Skipped,
+    Transfer,
+    Upload,
+    UrlOrigin,
+)
 from asyncsdk.engine.budget import process_budget
 from asyncsdk.engine.config import MiB
 from asyncsdk.errors import BadRequest, ConfigError, InvalidName, PermissionDenied
@@ -326,11 +337,11 @@ async def test_what_waits_to_be_continued_is_removed_when_the_run_is_left(server
         return True
 
     server.script("*", *[later] * 50)
-    async with Engine(config(concurrency=2, large_objects=1)) as engine:
-        async with engine.run([Download(server.url(f"/{i}"), tmp_path / f"{i}") for i in range(4)]):
-            await started.wait()
-            await asyncio.sleep(0.05)
-            assert len(list(tmp_path.iterdir())) > 1
+    downloads = [Download(server.url(f"/{i}"), tmp_path / f"{i}") for i in range(4)]
+    async with Engine(config(concurrency=2, large_objects=1)) as engine, engine.run(downloads):
+        await started.wait()
+        await asyncio.sleep(0.05)
+        assert len(list(tmp_path.iterdir())) > 1
     assert list(tmp_path.iterdir()) == []
 
 

@@ -58,7 +58,9 @@ async def test_every_source_arrives_whole_with_its_checksum(
             "buffered": io.BytesIO(data),
             "stream": pieces(data),
         }[kind]
-        outcome = await engine.upload(source, PutTarget(server.url("/o")), size_bytes=size, crc32c=crc32c_hex(crc32c(data)))
+        outcome = await engine.upload(
+            source, PutTarget(server.url("/o")), size_bytes=size, crc32c=crc32c_hex(crc32c(data))
+        )
     assert server.objects["/o"] == data
     assert (outcome.size_bytes, outcome.crc32c, outcome.attempts) == (size, crc32c_hex(crc32c(data)), 1)
     assert outcome.etag == server.etag("/o")
@@ -217,9 +219,7 @@ async def test_a_file_changed_while_being_sent_is_reported(
         await engine.upload(path, PutTarget(server.url("/o")))
 
 
-async def test_a_refusal_because_the_file_changed_says_that(
-    engine: Engine, server: HttpServer, tmp_path: Path
-) -> None:
+async def test_a_refusal_because_the_file_changed_says_that(engine: Engine, server: HttpServer, tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(os.urandom(200_000))
 
@@ -245,7 +245,13 @@ async def test_failures_of_the_server_are_tried_again(engine: Engine, server: Ht
 
 @pytest.mark.parametrize(
     ("status", "error", "attempts"),
-    [(400, BadRequest, 1), (403, PermissionDenied, 1), (408, ServerError, 4), (429, RateLimited, 4), (500, ServerError, 4)],
+    [
+        (400, BadRequest, 1),
+        (403, PermissionDenied, 1),
+        (408, ServerError, 4),
+        (429, RateLimited, 4),
+        (500, ServerError, 4),
+    ],
 )
 async def test_attempts_go_by_what_the_server_says(
     engine: Engine, server: HttpServer, status: int, error: type[Exception], attempts: int
@@ -279,7 +285,9 @@ async def test_redirects_are_not_followed(engine: Engine, server: HttpServer, st
 
 
 async def test_what_the_server_quotes_of_the_query_stays_out(engine: Engine, server: HttpServer) -> None:
-    quoted = b"<Error><Code>SignatureDoesNotMatch</Code><Message>abcdef%2F123456 no</Message><S>abcdef/123456</S></Error>"
+    quoted = (
+        b"<Error><Code>SignatureDoesNotMatch</Code><Message>abcdef%2F123456 no</Message><S>abcdef/123456</S></Error>"
+    )
     server.script("/o", answer(403, quoted, {"x-amz-request-id": "R1"}))
     with pytest.raises(PermissionDenied) as caught:
         await engine.upload(b"x", PutTarget(server.url("/o?X-Amz-Signature=abcdef%2F123456")))

@@ -47,9 +47,13 @@ def test_a_failed_transaction_leaves_nothing(database: Database) -> None:
     class Stop(Exception):
         pass
 
-    with pytest.raises(Stop), database.write() as connection:
-        connection.execute(insert(meta).values(name="half", value="1"))
-        raise Stop
+    def stop_half_way() -> None:
+        with database.write() as connection:
+            connection.execute(insert(meta).values(name="half", value="1"))
+            raise Stop
+
+    with pytest.raises(Stop):
+        stop_half_way()
     assert names(database) == set()
     put(database, "whole")
     assert names(database) == {"whole"}
@@ -81,13 +85,13 @@ def test_reads_go_on_while_a_write_is_open(database: Database) -> None:
 
 def test_writes_of_one_process_queue(database: Database) -> None:
     """Many threads write at once although SQLite's own wait would be over at once; none is lost."""
-    failures: list[BaseException] = []
+    failures: list[ServerError] = []
 
     def work(number: int) -> None:
         try:
             for turn in range(5):
                 put(database, f"{number}-{turn}")
-        except BaseException as error:
+        except ServerError as error:
             failures.append(error)
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
@@ -109,11 +113,15 @@ def test_commits_are_durable_and_references_are_checked(database: Database) -> N
 
 
 def test_a_full_disk_is_told_and_not_retried(database: Database) -> None:
-    with pytest.raises(ServerError) as full, database.write() as connection:
-        pages = connection.execute(text("PRAGMA page_count")).scalar_one()
-        connection.execute(text(f"PRAGMA max_page_count = {pages}"))
-        for number in range(2000):
-            connection.execute(insert(meta).values(name=f"{number:0200}", value="x" * 500))
+    def fill() -> None:
+        with database.write() as connection:
+            pages = connection.execute(text("PRAGMA page_count")).scalar_one()
+            connection.execute(text(f"PRAGMA max_page_count = {pages}"))
+            for number in range(2000):
+                connection.execute(insert(meta).values(name=f"{number:0200}", value="x" * 500))
+
+    with pytest.raises(ServerError) as full:
+        fill()
     assert (full.value.status, full.value.code, full.value.retryable) == (507, "full", False)
 
 

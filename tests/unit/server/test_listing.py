@@ -127,7 +127,7 @@ def ids(connection: Connection, condition: Filter | None = None, **facts: Any) -
     ids=str,
 )
 def test_a_filter_gives_exactly_what_it_says(connection: Connection, condition: Filter, expected: str) -> None:
-    """Text with case and without wildcards; missing values fail every comparison but ``ne``; like compares with like."""
+    """Text with case and without wildcards; missing values hold only for ``ne``; like compares with like."""
     assert ids(connection, condition) == expected
 
 
@@ -181,7 +181,7 @@ SORTS = [
 @pytest.mark.parametrize("sort", SORTS, ids=str)
 @pytest.mark.parametrize("limit", [1, 2, 3, 100])
 def test_pages_put_together_are_the_whole_listing(connection: Connection, sort: tuple[str, ...], limit: int) -> None:
-    """Whatever the sort, every record comes once, in the order of one large page, also among equal and missing values."""
+    """Whatever the sort, every record comes once, in the order of one large page, also among equal values."""
     whole = [thing.id for thing in page(connection, sort=sort).entries]
     assert sorted(whole) == [row["id"] for row in ROWS]
     found: list[str] = []

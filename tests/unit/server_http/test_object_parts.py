@@ -13,7 +13,7 @@ import pytest
 
 from asyncsdk.checksums import crc32c, crc32c_hex
 from asyncsdk.domain.ids import make_id
-from asyncsdk.server.objects import minting, multipart
+from asyncsdk.server.objects import minting, parts
 from asyncsdk.targets import MultipartTarget
 from tests.support.server import RunningServer
 
@@ -22,7 +22,7 @@ PART = 100_000
 
 @pytest.fixture(autouse=True)
 def _small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(multipart, "MIN_PART_SIZE", PART)
+    monkeypatch.setattr(parts, "MIN_PART_SIZE", PART)
     monkeypatch.setattr(minting, "MULTIPART_THRESHOLD", PART)
 
 
@@ -38,11 +38,11 @@ def target_of(server: RunningServer, size: int | None, digest: str | None = None
 
 
 def list_of(etags: Sequence[str], numbers: Sequence[int] | None = None) -> bytes:
-    parts = "".join(
+    entries = "".join(
         f"<Part><ETag>{etag.replace(chr(34), '&quot;')}</ETag><PartNumber>{number}</PartNumber></Part>"
         for number, etag in zip(numbers or range(1, len(etags) + 1), etags, strict=True)
     )
-    return f'<CompleteMultipartUpload xmlns="http://s3.amazonaws.com/doc/2006-03-01/">{parts}</CompleteMultipartUpload>'.encode()
+    return f'<CompleteMultipartUpload xmlns="http://s3.amazonaws.com/doc/2006-03-01/">{entries}</CompleteMultipartUpload>'.encode()
 
 
 def send(target: MultipartTarget, data: bytes, part: int) -> httpx.Response:
@@ -109,10 +109,10 @@ def test_a_part_sent_again_replaces_the_one_before(server: RunningServer) -> Non
 
 def test_a_newer_attempt_at_a_part_takes_over_from_one_still_running(server: RunningServer) -> None:
     object_id, target = target_of(server, 2 * PART)
-    parts = urlsplit(target.part_urls[0])
+    url = urlsplit(target.part_urls[0])
     with socket.create_connection(("127.0.0.1", server.port)) as slow:
         slow.settimeout(30)
-        head = f"PUT {parts.path}?{parts.query} HTTP/1.1\r\nHost: x\r\nContent-Length: {PART}\r\n\r\n"
+        head = f"PUT {url.path}?{url.query} HTTP/1.1\r\nHost: x\r\nContent-Length: {PART}\r\n\r\n"
         slow.sendall(head.encode() + b"a" * (PART // 2))
         ledger = server.backend.objects.staging_folder(object_id) / f"{object_id}.{target.upload_id}.list"
         for _ in range(3000):  # until the slow attempt has begun

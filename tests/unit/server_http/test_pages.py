@@ -73,7 +73,7 @@ class _Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.add(tag)
-        if tag not in {"meta"}:
+        if tag != "meta":
             self.open.append(tag)
         for name, value in attrs:
             if name in {"href", "src", "action"}:

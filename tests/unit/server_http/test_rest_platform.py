@@ -51,7 +51,7 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     async def sleep(seconds: float) -> None:
         waited.append(seconds)
 
-    monkeypatch.setattr(rest.asyncio, "sleep", sleep)
+    monkeypatch.setattr(rest, "sleep", sleep)
     return waited
 
 

@@ -165,7 +165,7 @@ def test_the_sweep_takes_old_dated_folders_and_what_nobody_committed(objects: Lo
     committed, crashed, waiting, young = (id_at(day) for day in (old, old, old, new))
     staged = {name: stage(objects, name.encode(), name) for name in (committed, crashed, waiting, young)}
     objects.publish([staged[committed], staged[crashed], staged[young]])
-    folder = objects.staging_folder(old.strftime("") or committed)
+    folder = objects.staging_folder(committed)
     for leftover in (f"{waiting}.0123456789abcdef.tmp", f"{make_id()}.x.part", "unnamed"):
         (folder / leftover).write_bytes(b"half")
     asked: list[str] = []

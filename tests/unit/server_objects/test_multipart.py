@@ -11,10 +11,11 @@ import pytest
 from asyncsdk.checksums import crc32c, crc32c_hex
 from asyncsdk.domain.ids import make_id
 from asyncsdk.errors import BadRequest, Conflict, NotFound
-from asyncsdk.server.objects import multipart
+from asyncsdk.server.objects import ledger, multipart
 from asyncsdk.server.objects.arrivals import Expected
 from asyncsdk.server.objects.local import LocalObjects
-from asyncsdk.server.objects.multipart import MultipartUpload, Receipt, UploadId, part_size_for
+from asyncsdk.server.objects.multipart import MultipartUpload
+from asyncsdk.server.objects.parts import Receipt, UploadId, part_size_for
 
 PART = 1000
 
@@ -99,7 +100,8 @@ def test_a_straggler_in_another_process_never_writes_into_the_object(upload: Mul
         "from asyncsdk.errors import Conflict\n"
         "from asyncsdk.server.objects.arrivals import Expected\n"
         "from asyncsdk.server.objects.local import LocalObjects\n"
-        "from asyncsdk.server.objects.multipart import MultipartUpload, UploadId\n"
+        "from asyncsdk.server.objects.multipart import MultipartUpload\n"
+        "from asyncsdk.server.objects.parts import UploadId\n"
         "upload = MultipartUpload(LocalObjects(Path(sys.argv[1])), sys.argv[2], UploadId.parse(sys.argv[3]))\n"
         "arrival = upload.begin(1, Expected(1000))\n"
         "print('begun', flush=True)\n"
@@ -137,7 +139,7 @@ def test_receipts_from_before_the_machine_started_do_not_count(
 ) -> None:
     """The bytes may have been lost with the power."""
     listed = [send(upload, 1, b"a" * PART), send(upload, 2, b"b")]
-    monkeypatch.setattr(multipart, "_machine_start", lambda: "ffffffff")
+    monkeypatch.setattr(ledger, "_machine_start", lambda: "ffffffff")
     assert upload.receipts() == []
     with pytest.raises(BadRequest):
         upload.complete(listed)

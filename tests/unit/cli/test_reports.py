@@ -1,0 +1,144 @@
+"""Reports: what is written can be read, whatever happened to the file meanwhile."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+
+import pytest
+
+from asyncsdk.cli.reports import ReportWriter, entry_of, failed_lines, make_entry, read_failed
+from asyncsdk.engine import Outcome, PutTarget, Refused, Skipped, Upload
+from asyncsdk.errors import ConfigError, DestinationFull, DestinationUnwritable, SourceNotFound
+
+
+def failed(name: str, **facts: object) -> dict[str, object]:
+    error = SourceNotFound(f"{name}: gone")
+    return make_entry("upload", name, "failed", source=f"/s/{name}", destination=None, error=error, **facts)
+
+
+def done(name: str) -> dict[str, object]:
+    return make_entry("upload", name, "done", source=f"/s/{name}", destination=None, size_bytes=3)
+
+
+def names_in(path: Path) -> list[str]:
+    return [json.loads(line)["name"] for line in path.read_text().splitlines()]
+
+
+def write(path: Path, entries: list[dict[str, object]], retried: Path | None = None) -> None:
+    writer = ReportWriter(path, retried=retried)
+    for entry in entries:
+        writer.write(entry)
+    writer.close()
+
+
+def test_failed_lines_come_back(tmp_path: Path) -> None:
+    """Reading gives what failed, in order, with everything that was written."""
+    report = tmp_path / "r.jsonl"
+    write(report, [done("a"), failed("b", metadata={"k": 1}), failed("c"), done("d")])
+    assert names_in(report) == ["a", "b", "c", "d"]
+    assert list(read_failed(report, "upload")) == [failed("b", metadata={"k": 1}), failed("c")]
+
+
+def test_names_that_are_no_unicode_come_back(tmp_path: Path) -> None:
+    """A path keeps its bytes through the report."""
+    report = tmp_path / "r.jsonl"
+    write(report, [failed("bad\udcff"), failed("grün")])
+    assert [entry["name"] for entry in read_failed(report, "upload")] == ["bad\udcff", "grün"]
+
+
+def test_last_line_cut_short_is_passed_over(tmp_path: Path) -> None:
+    """The report of a killed process can be retried, wherever its last line ends."""
+    report = tmp_path / "r.jsonl"
+    write(report, [failed("a"), failed("b")])
+    whole = report.read_bytes()
+    first = whole.index(b"\n") + 1
+    for length in range(first, len(whole) - 2):
+        report.write_bytes(whole[:length])
+        assert [entry["name"] for entry in read_failed(report, "upload")] == ["a"]
+
+
+@pytest.mark.parametrize("content", [b"nonsense\n{}\n", b"[1]\n", b'{"name": "a"}\n'])
+def test_what_is_no_report_is_refused(tmp_path: Path, content: bytes) -> None:
+    """The line is named."""
+    report = tmp_path / "r.jsonl"
+    report.write_bytes(content)
+    with pytest.raises(ConfigError, match="line 1: is no line of a report"):
+        list(failed_lines(report))
+
+
+def test_report_of_another_operation_is_refused(tmp_path: Path) -> None:
+    report = tmp_path / "r.jsonl"
+    write(report, [failed("a")])
+    with pytest.raises(ConfigError, match="cannot be retried by 'download'"):
+        list(read_failed(report, "download"))
+
+
+def test_retry_into_the_same_file_keeps_what_was_not_reached(tmp_path: Path) -> None:
+    """The old report stands until the new one is whole; failures that were not tried again stay in it."""
+    report = tmp_path / "r.jsonl"
+    write(report, [failed("a"), failed("b"), done("c")])
+    writer = ReportWriter(report, retried=report)
+    writer.write(done("a"))
+    assert names_in(report) == ["a", "b", "c"]
+    writer.close()
+    assert [json.loads(line)["status"] for line in report.read_text().splitlines()] == ["done", "failed"]
+    assert names_in(report) == ["a", "b"]
+    assert [path.name for path in tmp_path.iterdir()] == ["r.jsonl"]
+
+
+def test_entries_settled_by_others_are_not_kept(tmp_path: Path) -> None:
+    """A folder that was walked again is not a failure any more."""
+    report = tmp_path / "r.jsonl"
+    write(report, [failed("sub/")])
+    writer = ReportWriter(report, retried=report)
+    writer.settle(failed("sub/"))
+    writer.write(done("sub/a"))
+    writer.close()
+    assert names_in(report) == ["sub/a"]
+
+
+def test_lines_reach_the_file_before_it_is_closed(tmp_path: Path) -> None:
+    """A process that dies loses no line that its writer thread has taken; threads end with `close`."""
+    report = tmp_path / "r.jsonl"
+    before = threading.active_count()
+    writer = ReportWriter(report)
+    for number in range(5_000):
+        writer.write(done(str(number)))
+    assert threading.active_count() == before + 1
+    writer.close()
+    writer.close()
+    assert names_in(report) == [str(number) for number in range(5_000)]
+    assert threading.active_count() == before
+
+
+def test_folder_that_is_not_there_is_an_error_at_once(tmp_path: Path) -> None:
+    with pytest.raises(DestinationUnwritable):
+        ReportWriter(tmp_path / "none" / "r.jsonl")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, the disk that is always full")
+def test_full_disk_is_told_and_nobody_hangs() -> None:
+    """A report that cannot be written is an error, also when far more lines come than fit the queue."""
+    writer = ReportWriter(Path("/dev/full"))
+    with pytest.raises(DestinationFull):
+        for number in range(100_000):
+            writer.write(done(str(number)))
+    with pytest.raises(DestinationFull):
+        writer.close()
+
+
+def test_outcomes_become_lines_without_secrets() -> None:
+    """Status, code and message are the outcome's; no URL stands in them."""
+    upload = Upload(b"x", PutTarget("http://h/o?signature=s3cret"), name="a")
+    line = entry_of("upload", Outcome(upload, "done", size_bytes=1, attempts=2, checksum="crc32c:00000001"),
+                    source="<bytes>", destination=None)  # fmt: skip
+    assert (line["status"], line["size_bytes"], line["attempts"], line["crc32c"]) == ("done", 1, 2, "00000001")
+    assert "s3cret" not in json.dumps(line)
+    refused = Outcome(Refused("b", SourceNotFound("b: gone")), "failed", error=SourceNotFound("b: gone"))
+    line = entry_of("upload", refused, source=None, destination=None, metadata=None)
+    assert (line["status"], line["code"], line["message"]) == ("failed", "source_not_found", "b: gone")
+    assert "metadata" not in line
+    skipped = Outcome(Skipped("c", 5, None, "would_send"), "skipped", size_bytes=5)
+    assert entry_of("upload", skipped, source=None, destination=None)["message"] == "would_send"
