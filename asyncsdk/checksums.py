@@ -56,10 +56,12 @@ class Crc32c:
         self.size_bytes = 0
 
     def update(self, data: bytes) -> None:
+        """Continue with *data*."""
         self.value = int(google_crc32c.extend(self.value, data))
         self.size_bytes += len(data)
 
     def hex(self) -> str:
+        """Return the checksum as eight lower-case hexadecimal digits."""
         return crc32c_hex(self.value)
 
 

@@ -150,7 +150,9 @@ class AsyncClient:
     def __del__(self) -> None:
         # Closing needs the event loop, which may be gone: what is open is closed by its own finalisers.
         if not getattr(self, "_is_closed", True) and (self._engine or self._platform) and os.getpid() == self._pid:
-            warnings.warn(f"{self!r} was not closed; use `async with` or aclose()", ResourceWarning, source=self)
+            warnings.warn(
+                f"{self!r} was not closed; use `async with` or aclose()", ResourceWarning, stacklevel=2, source=self
+            )
 
     def __repr__(self) -> str:
         return f"AsyncClient({(self._settings.url or str(self._settings.data))!r})"

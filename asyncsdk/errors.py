@@ -65,6 +65,8 @@ __all__ = [
     "TransferError",
     "Unauthenticated",
     "UnsupportedOperation",
+    "os_error",
+    "os_errors",
     "redact_url",
     "response_error",
 ]

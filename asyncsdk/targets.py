@@ -123,6 +123,7 @@ class FileTarget:
     name: str
 
     def path(self, crc32c: str) -> Path:
+        """Return the file that holds the object whose bytes have this checksum."""
         return self.folder / f"{self.name}.{crc32c}"
 
 

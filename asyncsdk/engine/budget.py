@@ -73,10 +73,12 @@ class Budget:
 
     @property
     def limit_bytes(self) -> int:
+        """Upper bound of all leases together."""
         return self._limit
 
     @property
     def used_bytes(self) -> int:
+        """What is leased now."""
         return self._used
 
     def resize(self, limit_bytes: int) -> None:

@@ -30,6 +30,7 @@ class Lane(Generic[T]):
         return len(self._items)
 
     def put(self, item: T) -> None:
+        """Queue *item* and wake one worker."""
         self._items.append(item)
         self._wake_one()
 
@@ -85,6 +86,7 @@ class Slots:
 
     @property
     def free(self) -> int:
+        """Slots that nobody holds."""
         return self._free
 
     @asynccontextmanager

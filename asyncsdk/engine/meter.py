@@ -42,9 +42,11 @@ class Meter:
 
     @property
     def seconds(self) -> float:
+        """Since the run began."""
         return time.monotonic() - self._started
 
     def moved(self, size_bytes: int) -> None:
+        """Count bytes that moved; a negative number takes some back."""
         self.bytes_moved += size_bytes
 
     def count(self, outcome: Outcome) -> None:

@@ -15,7 +15,8 @@ class Part(Protocol):
     """Some bytes of a source, sent by one request, which may be tried again."""
 
     @property
-    def size_bytes(self) -> int: ...
+    def size_bytes(self) -> int:
+        """How many bytes it holds."""
 
     def body(self) -> Body:
         """Return what the transport sends; a new one for every attempt."""

@@ -37,6 +37,7 @@ class Span:
 
     @property
     def size_bytes(self) -> int:
+        """How many bytes it covers."""
         return self.stop - self.start
 
     @property

@@ -78,6 +78,7 @@ class PartFile:
         self._temporary = temporary
 
     def write_at(self, data: bytes | memoryview, offset: int) -> None:
+        """Write all of *data* at *offset*."""
         with os_errors("destination", destination=str(self.destination)):
             view = memoryview(data)
             while view:
@@ -86,10 +87,12 @@ class PartFile:
                 view = view[written:]
 
     def truncate(self, size_bytes: int) -> None:
+        """Cut or extend it to *size_bytes*."""
         with os_errors("destination", destination=str(self.destination)):
             os.ftruncate(self._fd, size_bytes)
 
     def read_at(self, size_bytes: int, offset: int) -> bytes:
+        """Return up to *size_bytes* of what was written at *offset*."""
         with os_errors("destination", destination=str(self.destination)):
             return os.pread(self._fd, size_bytes, offset)
 
@@ -130,6 +133,7 @@ class MemoryStore:
         self._view = self._buffer.getbuffer()
 
     def write_at(self, data: bytes | memoryview, offset: int) -> None:
+        """Put *data* at *offset*."""
         self._view[offset : offset + len(data)] = data
 
     def take(self) -> bytes:

@@ -125,6 +125,7 @@ class FilePart:
 
     @property
     def size_bytes(self) -> int:
+        """How many bytes of the file it covers."""
         return self._stop - self._start
 
     def body(self) -> Body:
@@ -210,6 +211,7 @@ class FileSource:
         self.close()
 
     def close(self) -> None:
+        """Close the descriptor. Calling it again does nothing."""
         fd, self.fd = self.fd, -1
         if fd >= 0:
             os.close(fd)

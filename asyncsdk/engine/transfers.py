@@ -20,6 +20,10 @@ __all__ = [
     "StreamSink",
     "Transfer",
     "Upload",
+    "describe_origin",
+    "describe_source",
+    "describe_target",
+    "parse_crc32c",
 ]
 
 Source = Path | str | bytes | bytearray | memoryview | IO[bytes] | AsyncIterable[bytes]
@@ -170,6 +174,7 @@ class Outcome:
 
     @property
     def name(self) -> str:
+        """What the transfer is called."""
         return self.transfer.name
 
     @property

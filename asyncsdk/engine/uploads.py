@@ -48,6 +48,7 @@ class Receipt:
 
     @property
     def etag(self) -> str | None:
+        """Validator the server gave for it."""
         return self.reply.headers.get("etag")
 
 

@@ -24,7 +24,7 @@ from asyncsdk.targets import Origin, Target
 from asyncsdk.transport.base import Reply, Request, Transport
 from asyncsdk.transport.threads import Threads
 
-__all__ = ["SMALL_BYTES", "Count", "Resources", "UrlExpired", "Work"]
+__all__ = ["SMALL_BYTES", "Count", "Resources", "UrlExpired", "Work", "header"]
 
 SMALL_BYTES = 64 * 1024
 """Up to here bytes are read and checksummed where they are; beyond, in a thread."""
@@ -68,6 +68,7 @@ class Count:
         self._work.moved(size_bytes)
 
     def take_back(self) -> None:
+        """Count nothing of it any more."""
         self(-self.size_bytes)
 
 
@@ -130,6 +131,7 @@ class Work:
 
     @property
     def seconds(self) -> float:
+        """Since its first attempt began."""
         return time.monotonic() - self._started
 
     # --- requests --------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from asyncsdk.entities.session import Session
 from asyncsdk.errors import ConfigError
 from asyncsdk.protocol.base import EntityRecord
 
-__all__ = ["BoundRecord", "entity_id"]
+__all__ = ["BoundRecord", "entity_id", "given", "optional_id"]
 
 
 class BoundRecord(EntityRecord):

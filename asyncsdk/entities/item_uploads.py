@@ -16,7 +16,7 @@ from asyncsdk.engine import Refused, Source
 from asyncsdk.engine.transfers import describe_source
 from asyncsdk.errors import ConfigError, InvalidRow, os_errors
 
-__all__ = ["ItemSource", "ItemTable", "ItemUpload"]
+__all__ = ["ItemSource", "ItemTable", "ItemUpload", "as_item_upload", "is_file_object", "take_some"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from asyncsdk.entities.session import Session
 from asyncsdk.errors import ConfigError
 from asyncsdk.protocol.base import MAX_BULK_ENTRIES, Message, Page
 
-__all__ = ["AsyncPages", "EntityPage"]
+__all__ = ["AsyncPages", "EntityPage", "listing"]
 
 T = TypeVar("T")
 DEFAULT_PAGE_SIZE = 500

@@ -24,7 +24,7 @@ from asyncsdk.protocol.predictions import (
     UpdatePredictionTask,
 )
 
-__all__ = ["AsyncPredictionTask", "AsyncPredictionTasks", "AsyncPredictions"]
+__all__ = ["AsyncPredictionTask", "AsyncPredictionTasks", "AsyncPredictions", "task_name"]
 
 
 class AsyncPredictionTask(BoundRecord, PredictionTaskRecord):

@@ -15,7 +15,16 @@ from functools import cache
 from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
 
 import orjson
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, PlainSerializer, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    PlainSerializer,
+    ValidationError,
+)
 
 from asyncsdk.domain.filters import Filter
 from asyncsdk.domain.ids import Id
@@ -183,26 +192,32 @@ class Route:
 
     @property
     def path_fields(self) -> tuple[str, ...]:
+        """Names of the placeholders, in order."""
         return tuple(_PLACEHOLDER.findall(self.path))
 
     @property
     def has_body(self) -> bool:
+        """Whether fields travel as a JSON body."""
         return self.method in {"POST", "PUT", "PATCH"}
 
 
 def Get(path: str) -> Route:  # noqa: N802  # reads as what it is in a class body
+    """Return the route GET *path*."""
     return Route("GET", path)
 
 
 def Post(path: str) -> Route:  # noqa: N802
+    """Return the route POST *path*."""
     return Route("POST", path)
 
 
 def Patch(path: str) -> Route:  # noqa: N802
+    """Return the route PATCH *path*."""
     return Route("PATCH", path)
 
 
 def Delete(path: str) -> Route:  # noqa: N802
+    """Return the route DELETE *path*."""
     return Route("DELETE", path)
 
 
@@ -210,6 +225,10 @@ _registry: dict[str, type[Message[Any]]] = {}
 
 
 def _explained(error: ValidationError) -> AsyncSDKError:
+    """Return the route DELETE *path*."""
+    """Return the route PATCH *path*."""
+    """Return the route POST *path*."""
+    """Return the route GET *path*."""
     first = error.errors(include_url=False, include_input=False)[0]
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, InvalidName):

@@ -44,6 +44,7 @@ __all__ = [
     "PrepareRowParts",
     "PreparedRowParts",
     "RowPart",
+    "SentRowPart",
     "UpdatePredictionTask",
     "UploadPredictionRows",
 ]

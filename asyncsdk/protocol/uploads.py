@@ -26,6 +26,7 @@ from asyncsdk.protocol.base import (
 from asyncsdk.targets import FileOrigin, FileTarget, MultipartTarget, Origin, PutTarget, Target, UrlOrigin
 
 __all__ = [
+    "CommitEntry",
     "CommitUploads",
     "CommittedUpload",
     "CommittedUploads",
@@ -34,6 +35,7 @@ __all__ = [
     "PrepareUploads",
     "PreparedUpload",
     "PreparedUploads",
+    "RenewEntry",
     "RenewUploads",
     "RenewedUploads",
     "TargetField",

@@ -158,9 +158,7 @@ def _after_fork_in_child() -> None:
         database.after_fork_in_child()
 
 
-os.register_at_fork(
-    before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
-)
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
 
 
 def _prepare_connection(connection: Any, _record: Any) -> None:

@@ -20,6 +20,7 @@ import sys
 import threading
 import time
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
@@ -29,7 +30,7 @@ from typing import Any, ParamSpec, TypeVar, cast, overload
 from asyncsdk.errors import BlockingCallInAsyncWarning, ForkedProcessError
 from asyncsdk.sync.loop import LoopThread, current_loop_thread
 
-__all__ = ["on_caller", "run"]
+__all__ = ["Call", "ForCaller", "is_notebook", "on_caller", "run"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -78,6 +79,7 @@ class Call:
     # --- in the loop ---------------------------------------------------------------------------------------
 
     def start(self, function: Callable[[], Awaitable[Any]]) -> None:
+        """Start the work; called in the loop."""
         self._task = self.loop.create_task(self._execute(function), name=f"asyncsdk-sync {self.name}")
 
     async def _execute(self, function: Callable[[], Awaitable[Any]]) -> None:
@@ -146,10 +148,12 @@ class Call:
             self._room.notify_all()
 
     def enter_nested(self) -> None:
+        """A callback makes a blocking call of its own: nothing may wait for this one meanwhile."""
         self._nested += 1
         self._make_room()
 
     def leave_nested(self) -> None:
+        """That call has returned."""
         self._nested -= 1
 
     def cancel(self) -> bool:
@@ -175,11 +179,13 @@ class Call:
             self._events.put(None)
 
     def close(self, *, has_failed: bool) -> None:
+        """Close what the call pulled from on the calling thread."""
         self._is_closed = True
         for close in self.on_close:
             close(has_failed)
 
     def result(self) -> Any:
+        """Return what the work returned, or raise what it raised."""
         if self._error is not None:
             try:
                 raise self._error
@@ -188,12 +194,12 @@ class Call:
         return self._value
 
 
-class ForCaller:
+class ForCaller(ABC):
     """An argument that works on the calling thread; ``bind`` gives what the asynchronous twin is given instead."""
 
+    @abstractmethod
     def bind(self, call: Call) -> Any:
         """Return the stand-in for one call."""
-        raise NotImplementedError
 
 
 class _CallerCallback(ForCaller):

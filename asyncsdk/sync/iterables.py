@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from asyncsdk.sync.bridge import Call, ForCaller
 
-__all__ = ["caller_iterable", "caller_list", "caller_stream"]
+__all__ = ["CallerIterator", "caller_iterable", "caller_list", "caller_stream"]
 
 A = TypeVar("A")
 

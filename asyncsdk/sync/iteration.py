@@ -221,7 +221,7 @@ def context(manager: AbstractAsyncContextManager[A], convert: Callable[[A], T]) 
     value = convert(run(held.enter))
     try:
         yield value
-    except BaseException as error:
+    except BaseException as error:  # the manager must see whatever the block raised; raised again unless it took it
         _check_same_process(host, error)
         if not run(held.leave, error):
             raise

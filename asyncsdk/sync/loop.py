@@ -25,7 +25,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol
 
-__all__ = ["LoopThread", "closed_at_exit", "current_loop_thread"]
+__all__ = ["Closable", "LoopThread", "closed_at_exit", "current_loop_thread"]
 
 STOP_TIMEOUT_SECONDS = 5.0
 """How long a fork or the exit waits for the loop to come back from what it is doing."""
@@ -216,6 +216,7 @@ class LoopThread:
     # --- fork ----------------------------------------------------------------------------------------------
 
     def before_fork(self) -> None:
+        """Stop and join the thread if no call is under way; holds the lock until after the fork."""
         self.lock.acquire()
         if self._calls == 0 and self._stop():
             executor = self._executor
@@ -223,6 +224,7 @@ class LoopThread:
                 executor.shutdown(wait=True)
 
     def after_fork_in_parent(self) -> None:
+        """Go on where `before_fork` stopped."""
         try:
             loop = self._loop
             if loop is not None and not self._is_alive and not self._is_closed and asyncio.all_tasks(loop):

@@ -37,7 +37,8 @@ MAX_KEPT_BODY_BYTES = 64 * 1024
 """How much of a body nobody wants is kept: enough for any error message."""
 
 OnBytes = Callable[[int], None]
-"""Called with the number of bytes that just moved; must not block or raise."""
+"""Called with the number of bytes that just moved; must not block or raise. Negative: a body is sent once more, because
+a kept connection turned out to be dead."""
 
 
 class Headers(Mapping[str, str]):
@@ -73,6 +74,7 @@ class BytesBody:
 
     @property
     def size_bytes(self) -> int:
+        """Bytes that will be sent."""
         return len(self.data)
 
 
@@ -96,6 +98,7 @@ class FileBody:
 
     @property
     def size_bytes(self) -> int:
+        """Bytes that will be sent."""
         return self.stop - self.start
 
     def read(self, offset: int, size_bytes: int) -> bytes:

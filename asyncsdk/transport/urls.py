@@ -31,6 +31,7 @@ class Address:
 
     @property
     def root(self) -> str:
+        """URL of its root."""
         return f"{self.scheme}://{self.authority}/"
 
 

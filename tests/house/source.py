@@ -43,7 +43,7 @@ class Module:
     @property
     def is_generated(self) -> bool:
         """Whether a tool writes it, which then says so at the top."""
-        return "generated" in self.text[:400].lower() and "do not edit" in self.text[:800].lower()
+        return self.text.startswith("# Generated from ")
 
     def __str__(self) -> str:
         return str(self.path.relative_to(ROOT)) if self.path.is_relative_to(ROOT) else self.name

@@ -303,10 +303,7 @@ class HttpServer:
     async def _complete(self, connection: Connection, request: Received, upload: _Upload) -> None:
         listed = re.findall(r"<PartNumber>(\d+)</PartNumber>\s*<ETag>(?:&quot;|\")?([0-9a-f]+)", request.body.decode())
         numbers = [int(number) for number, _ in listed]
-        right = all(
-            hashlib.md5(upload.parts.get(int(number), b"?")).hexdigest() == etag
-            for number, etag in listed
-        )
+        right = all(hashlib.md5(upload.parts.get(int(number), b"?")).hexdigest() == etag for number, etag in listed)
         if not right or numbers != sorted(upload.parts):
             await connection.reply(400, b"<Error><Code>InvalidPart</Code></Error>")
             return
