@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 from asyncsdk.cli.options import Arguments
@@ -15,8 +12,6 @@ from asyncsdk.engine import Engine, TransferConfig
 from asyncsdk.errors import ConfigError
 
 __all__ = ["Invocation"]
-
-_PART_SIZE = "ASYNCSDK_PART_SIZE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +48,9 @@ class Invocation:
             ConfigError: A setting makes no sense.
         """
         given = self.arguments
-        with _environment_part_size(self.settings().part_size):
-            return AsyncClient(self._url(), token=given.token, data=given.data, concurrency=given.concurrency)
+        return AsyncClient(
+            self._url(), token=given.token, data=given.data, concurrency=given.concurrency, part_size=given.part_size
+        )
 
     def engine(self) -> Engine:
         """Return an engine without a platform, as the options say; use it with ``async with``."""
@@ -72,18 +68,3 @@ class Invocation:
         if self.arguments.url:
             raise ConfigError("--data means the embedded platform; give it without --url")
         return ""  # stronger than a URL of the environment or the profile
-
-
-@contextmanager
-def _environment_part_size(size_bytes: int | None) -> Iterator[None]:
-    """Let ``--part-size`` be the client's: it takes this setting from the environment only."""
-    before = os.environ.get(_PART_SIZE)
-    if size_bytes is not None:
-        os.environ[_PART_SIZE] = str(size_bytes)
-    try:
-        yield
-    finally:
-        if before is None:
-            os.environ.pop(_PART_SIZE, None)
-        else:
-            os.environ[_PART_SIZE] = before

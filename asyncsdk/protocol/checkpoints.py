@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 WhichCheckpoint = Literal["best", "last", "final"]
-"""``best``: the last one committed as best. ``last``: the last one committed. ``final``: the last one committed as final."""
+"""``last``: the one committed last. ``best``, ``final``: the last one committed as such."""
 
 Metrics = Annotated[dict[str, Annotated[float, Field(allow_inf_nan=False)]], Field(max_length=10_000)]
 """Finite numbers by name."""

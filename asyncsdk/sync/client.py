@@ -36,7 +36,8 @@ class Client(BlockingTwin[AsyncClient]):
         home: Folder of profile and embedded data; None: ``ASYNCSDK_HOME``, then ``~/.asyncsdk``.
         data: Data folder of the embedded platform; None: ``ASYNCSDK_DATA``, then ``HOME/data``.
         concurrency: Requests at once; None: ``ASYNCSDK_CONCURRENCY``, then the engine's default.
-        config: All settings of the engine; *concurrency* and the environment still win over it.
+        part_size: Bytes per range of a large download; None: ``ASYNCSDK_PART_SIZE``, then the engine's default.
+        config: All settings of the engine; the two above and the environment still win over it.
 
     Raises:
         ConfigError: A setting makes no sense.
@@ -50,9 +51,14 @@ class Client(BlockingTwin[AsyncClient]):
         home: str | PathLike[str] | None = None,
         data: str | PathLike[str] | None = None,
         concurrency: int | None = None,
+        part_size: int | None = None,
         config: TransferConfig | None = None,
     ) -> None:
-        super().__init__(AsyncClient(url, token=token, home=home, data=data, concurrency=concurrency, config=config))
+        super().__init__(
+            AsyncClient(
+                url, token=token, home=home, data=data, concurrency=concurrency, part_size=part_size, config=config
+            )
+        )
         closed_at_exit(self._twin)
 
     @property

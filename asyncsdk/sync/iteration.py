@@ -70,11 +70,11 @@ class BlockingIterator(Iterator[T], Generic[T]):
                 await self._pull_batch(self._iterator)
         except StopAsyncIteration:
             self._has_ended = True
-        except BaseException as error:
+        except BaseException as error:  # kept for the caller: elements that came before it are given first
             self._has_ended = True
             if not self._ready:
                 raise
-            self._error = error  # after the elements that came before it
+            self._error = error
 
     async def _pull_batch(self, iterator: AsyncIterator[T]) -> None:
         timeout = None
