@@ -41,13 +41,6 @@ LARGE_BYTES = 256 * 1024
 
 _JSON = {"Content-Type": "application/json"}
 _MAX_KEPT_BODY = 64 * 1024
-_CREATED_IDS = {
-    "CreateProject": "project_id",
-    "CreateDataset": "dataset_id",
-    "CreateModel": "model_id",
-    "CreatePredictionTask": "task_id",
-}
-"""The field that makes creating repeatable; everything else is repeatable as it is."""
 
 
 class RestPlatform:
@@ -97,7 +90,7 @@ class RestPlatform:
         route = message.route
         content = orjson.dumps(values) if route.has_body else None
         params = {} if route.has_body else {name: query_text(value) for name, value in values.items()}
-        attempts = MAX_ATTEMPTS if _is_repeatable(message) else 1
+        attempts = MAX_ATTEMPTS if message.is_repeatable else 1
         attempt = 1
         while True:
             try:
@@ -209,11 +202,6 @@ def _wait_seconds(error: RequestError | ResponseError, attempt: int) -> float:
     if asked is not None:
         return min(asked, RETRY_AFTER_MAX_SECONDS)
     return random.uniform(0, min(WAIT_MAX_SECONDS, WAIT_INITIAL_SECONDS * 2 ** (attempt - 1)))  # noqa: S311
-
-
-def _is_repeatable(message: Message[Any]) -> bool:
-    field = _CREATED_IDS.get(type(message).__name__)
-    return field is None or getattr(message, field) is not None
 
 
 def _reason(error: httpx.HTTPError) -> str:

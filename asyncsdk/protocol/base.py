@@ -244,6 +244,8 @@ class Message(Value, Generic[R]):
 
     route: ClassVar[Route]
     reply_type: ClassVar[Any]
+    repeatable_by: ClassVar[str | None] = None
+    """The field that makes repeating the message safe when it is given; None: it is safe as it is."""
 
     def __init__(self, **fields: Any) -> None:
         """Build the message.
@@ -283,6 +285,11 @@ class Message(Value, Generic[R]):
         if not self.route.has_body:  # a query has no null: text of that spelling would be taken for it
             values = {name: value for name, value in values.items() if value is not None}
         return path, values
+
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether sending the message again after a reply was lost changes nothing more."""
+        return self.repeatable_by is None or getattr(self, self.repeatable_by) is not None
 
     @classmethod
     def from_query(cls, values: Mapping[str, str]) -> dict[str, Any]:

@@ -62,6 +62,7 @@ class CreateDataset(Message[DatasetRecord]):
     """
 
     route: ClassVar = Post("/datasets")
+    repeatable_by: ClassVar = "dataset_id"
     name: Name
     dataset_id: Id | None = None
     project_id: Id | None = None

@@ -52,6 +52,7 @@ class CreateModel(Message[ModelRecord]):
     """
 
     route: ClassVar = Post("/models")
+    repeatable_by: ClassVar = "model_id"
     name: Name
     model_id: Id | None = None
     project_id: Id | None = None

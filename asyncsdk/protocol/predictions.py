@@ -85,6 +85,7 @@ class CreatePredictionTask(Message[PredictionTaskRecord]):
     """
 
     route: ClassVar = Post("/datasets/{dataset_id}/prediction-tasks")
+    repeatable_by: ClassVar = "task_id"
     dataset_id: Id
     name: Name
     kind: PredictionKind

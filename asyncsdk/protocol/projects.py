@@ -53,6 +53,7 @@ class CreateProject(Message[ProjectRecord]):
     """
 
     route: ClassVar = Post("/projects")
+    repeatable_by: ClassVar = "project_id"
     name: Name
     project_id: Id | None = None
     description: str = ""

@@ -338,7 +338,7 @@ class _Exchange:
                 self._sent.take_back()
             return _StaleConnection()
         if isinstance(error, httpx.ConnectError):
-            return ConnectionFailed(f"no connection to {url}: {_first_reason(error)}")
+            return _no_connection(error, url)
         if isinstance(error, httpx.ProxyError):
             return ConnectionFailed(f"the proxy refused to connect to {url}")
         if closed:
@@ -358,12 +358,18 @@ def _write_all(sink: Sink, batch: list[bytes]) -> None:
     sink.write(batch[0] if len(batch) == 1 else b"".join(batch))
 
 
-def _first_reason(error: BaseException) -> str:
-    """Return the words of the operating system under *error*; those hold no URL."""
+def _no_connection(error: BaseException, url: str) -> ConnectionFailed:
+    """Return the failure to connect, in the words of the operating system or of TLS; those hold no URL."""
     seen: BaseException | None = error
     while seen is not None:
+        if isinstance(seen, ssl.SSLError):
+            why = getattr(seen, "verify_message", "") or seen.reason or "the handshake failed"
+            failed = ConnectionFailed(f"no connection to {url}: TLS, {why}")
+            failed.retryable = not isinstance(seen, ssl.SSLCertVerificationError)  # the same certificate comes again
+            return failed
         if isinstance(seen, OSError) and seen.errno:
             # asyncio's own text repeats the address; a failed name lookup has a code below zero and a text of its own.
-            return os.strerror(seen.errno) if seen.errno > 0 else seen.strerror or "the name is not known"
+            why = os.strerror(seen.errno) if seen.errno > 0 else seen.strerror or "the name is not known"
+            return ConnectionFailed(f"no connection to {url}: {why}")
         seen = seen.__cause__ or seen.__context__
-    return "the address cannot be reached"
+    return ConnectionFailed(f"no connection to {url}: the address cannot be reached")

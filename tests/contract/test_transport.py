@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import shutil
+import ssl
+import subprocess
 import traceback
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -351,3 +354,37 @@ async def test_an_http_proxy_gets_the_whole_url_unchanged(server: HttpServer, mo
     assert reply.status == 200
     assert server.requests[-1].head.startswith(b"PUT http://store.invalid/a%2fb?sig=%7e HTTP/1.1\r\n")
     assert server.requests[-1].header("host") == "store.invalid"
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> ssl.SSLContext:
+    if shutil.which("openssl") is None:
+        pytest.skip("needs the program openssl to make a certificate")
+    made = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=IP:127.0.0.1"
+    files = ["-keyout", str(tmp_path / "key"), "-out", str(tmp_path / "certificate")]
+    subprocess.run(["openssl", *made.split(), *files], check=True, capture_output=True)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(tmp_path / "certificate", tmp_path / "key")
+    return context
+
+
+async def test_tls_carries_bodies_both_ways_over_one_connection(certificate: ssl.SSLContext) -> None:
+    transport = HttpxTransport(verify_tls=False)
+    async with HttpServer(certificate) as server:
+        for size in (10, 3_000_000):
+            await put(transport, server.url("/o"), data := os.urandom(size))
+            sink = Collect()
+            await transport.send(Request("GET", server.url("/o"), on_head=lambda head, sink=sink: sink))  # type: ignore[misc]
+            assert sink.data == data
+        assert server.connections == 1
+        await transport.aclose()
+
+
+async def test_a_certificate_nobody_vouches_for_is_refused_for_good(certificate: ssl.SSLContext) -> None:
+    transport = HttpxTransport()
+    async with HttpServer(certificate) as server:
+        with pytest.raises(ConnectionFailed, match=r"TLS, self.signed") as caught:
+            await put(transport, server.url("/o"), b"x")
+        assert not caught.value.retryable
+        assert server.requests == []
+        await transport.aclose()

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import hashlib
 import re
+import ssl
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -137,7 +138,8 @@ class HttpServer:
         clock: What the ``Date`` header says, seconds since 1970; None: the time.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
         self.objects: dict[str, bytes] = {}
         self.requests: list[Received] = []
         self.uploads: dict[str, _Upload] = defaultdict(_Upload)
@@ -157,7 +159,7 @@ class HttpServer:
         self.port = 0
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, limit=1024 * 1024)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, limit=1024 * 1024, ssl=self._tls)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -172,7 +174,8 @@ class HttpServer:
         await self._server.wait_closed()
 
     def url(self, target: str) -> str:
-        return f"http://127.0.0.1:{self.port}{target}"
+        scheme = "http" if self._tls is None else "https"
+        return f"{scheme}://127.0.0.1:{self.port}{target}"
 
     def script(self, path: str, *actions: Action) -> None:
         """Let the next requests for *path* be answered by *actions*, one each; ``*`` is every path."""
