@@ -189,6 +189,8 @@ class Run(AsyncIterator[Outcome]):
             )
         elif isinstance(transfer, Refused):
             self._finish(Outcome(transfer, "failed", error=transfer.error), counts=False)
+        elif not isinstance(transfer, (Upload, Download)):
+            raise ConfigError(f"a feed gives uploads, downloads, skipped or refused, not {type(transfer).__name__}")
         elif is_large(transfer, self._config):
             self._large.put((transfer, None))
         else:

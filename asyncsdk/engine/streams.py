@@ -20,6 +20,8 @@ __all__ = ["StreamSource"]
 
 _log = logging.getLogger("asyncsdk.engine")
 
+_ALLOCATED_AT_ONCE = 16 * 1024 * 1024
+
 
 class StreamSource:
     """Bytes that come in order, once, from an asynchronous iterable or a file object read in threads."""
@@ -62,15 +64,22 @@ class StreamSource:
         return bool(self._rest)
 
     async def _read(self, size_bytes: int) -> bytearray:
-        data = bytearray()
-        while len(data) < size_bytes:
+        # A part is allocated at once: appending to a bytearray takes up to an eighth more than the budget knows of. A
+        # whole object of unknown size (a stream for a single request) is not: it may be tiny, what is set aside is not.
+        data = bytearray(size_bytes if size_bytes <= _ALLOCATED_AT_ONCE else 0)
+        filled = 0
+        while filled < size_bytes:
             if not self._rest:
-                self._rest = memoryview(await self._next_piece(size_bytes - len(data)))
+                self._rest = memoryview(await self._next_piece(size_bytes - filled))
                 if not self._rest:
                     break
-            taken = self._rest[: size_bytes - len(data)]
-            data += taken
-            self._rest = self._rest[len(taken) :]
+            taken = self._rest[: size_bytes - filled]
+            data[filled : filled + len(taken)] = taken
+            filled += len(taken)
+            # An empty view of the piece would still keep all of it.
+            self._rest = self._rest[len(taken) :] if len(taken) < len(self._rest) else memoryview(b"")
+            del taken
+        del data[filled:]
         return data
 
     async def _next_piece(self, size_bytes: int) -> bytes:

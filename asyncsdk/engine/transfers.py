@@ -42,8 +42,21 @@ class StreamSink:
     send: Callable[[bytes], Awaitable[None]]
 
 
+class Transfer:
+    """What a feed gives: an `Upload`, `Download`, `Skipped` or `Refused`.
+
+    Attributes:
+        name: What it is called in reports.
+        key: The caller's own name for it.
+    """
+
+    __slots__ = ()
+    name: str
+    key: Any
+
+
 @dataclass(slots=True, eq=False)
-class Upload:
+class Upload(Transfer):
     """Send one object.
 
     Args:
@@ -78,7 +91,7 @@ class Upload:
 
 
 @dataclass(slots=True, eq=False)
-class Download:
+class Download(Transfer):
     """Fetch one object.
 
     Args:
@@ -113,7 +126,7 @@ class Download:
 
 
 @dataclass(slots=True, eq=False)
-class Skipped:
+class Skipped(Transfer):
     """Nothing to move: a feed says so, and it becomes an outcome like any other."""
 
     name: str
@@ -123,16 +136,13 @@ class Skipped:
 
 
 @dataclass(slots=True, eq=False)
-class Refused:
+class Refused(Transfer):
     """Never to be moved: a bad name, a missing source, a refusal of the platform."""
 
     name: str
     error: AsyncSDKError
     key: Any = None
 
-
-Transfer = Upload | Download | Skipped | Refused
-"""What a feed gives."""
 
 OutcomeStatus = Literal["done", "skipped", "failed"]
 

@@ -29,6 +29,8 @@ __all__ = ["SMALL_BYTES", "Count", "Resources", "UrlExpired", "Work", "header"]
 SMALL_BYTES = 64 * 1024
 """Up to here bytes are read and checksummed where they are; beyond, in a thread."""
 
+_CHECKSUM_STEP_BYTES = 256 * 1024
+
 _EXPIRED_STATUS = {400, 401, 403, 410}
 """How services refuse an expired URL; all of them also mean other things, so the URL's own expiry decides."""
 
@@ -214,8 +216,8 @@ class Work:
 def _crc32c_in_pieces(view: memoryview) -> int:
     # The checksum takes bytes only: a copy of everything at once would double the memory held.
     value = 0
-    for start in range(0, len(view), 1024 * 1024):
-        value = crc32c(bytes(view[start : start + 1024 * 1024]), value)
+    for start in range(0, len(view), _CHECKSUM_STEP_BYTES):
+        value = crc32c(bytes(view[start : start + _CHECKSUM_STEP_BYTES]), value)
     return value
 
 

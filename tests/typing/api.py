@@ -52,7 +52,7 @@ def main_job_blocking(client: asyncsdk.Client) -> None:
 
 
 async def engine_alone(url: str) -> None:
-    transfers: list[Upload | Download] = [Upload(Path("a.jpg"), PutTarget(url)), Download(url, Path("b.jpg"))]
+    transfers = [Upload(Path("a.jpg"), PutTarget(url)), Download(url, Path("b.jpg"))]
     async with Engine(TransferConfig(concurrency=32)) as engine, engine.run(transfers) as outcomes:
         async for outcome in outcomes:
             assert_type(outcome, Outcome)
