@@ -77,6 +77,8 @@ class PreparedItem:
         crc32c: Checksum, when known before sending.
         key: What the platform calls the bytes until they are committed.
         held_bytes: Bytes of it that the feed keeps in memory.
+        data: Those bytes, until they are handed to the engine.
+        number: Counts what was given to the feed.
     """
 
     item: ItemUpload
@@ -86,6 +88,7 @@ class PreparedItem:
     key: str = ""
     held_bytes: int = 0
     data: bytes | None = None
+    number: int = 0
 
 
 class ItemUploadFeed:
@@ -119,6 +122,7 @@ class ItemUploadFeed:
         self._nothing = nothing
         self._waiting: deque[Given] = deque()
         self._recent = RecentNames() if batches.can_repeat else None
+        self._given = 0
         self._held_bytes = 0
         self._room = anyio.Event()
 
@@ -155,6 +159,7 @@ class ItemUploadFeed:
 
     async def settle(self, outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
         done = [outcome for outcome in outcomes if outcome.ok and isinstance(outcome.transfer, Upload)]
+        done.sort(key=lambda outcome: outcome.transfer.key.number)  # positions follow the source as far as they can
         try:
             for start in range(0, len(done), MAX_BULK_ENTRIES):
                 await self._commit(done[start : start + MAX_BULK_ENTRIES])
@@ -176,12 +181,14 @@ class ItemUploadFeed:
         for one in given:
             if isinstance(one, Refused):
                 result.append(one)
-            elif self._recent is not None and not self._recent.add(one.item_path):
+                continue
+            self._given += 1
+            if self._recent is not None and not self._recent.add(one.item_path):
                 path = printable(one.item_path)
                 error = Conflict(f"{path}: given twice to one upload; the first one counts")
                 result.append(Refused(path, error, PreparedItem(one, path)))
             else:
-                items.append(PreparedItem(one, one.item_path))
+                items.append(PreparedItem(one, one.item_path, number=self._given))
         examined, rest = await anyio.to_thread.run_sync(_examine, items)
         self._waiting.extendleft(known.item for known in reversed(rest))
         if self._recent is not None:

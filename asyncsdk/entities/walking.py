@@ -16,8 +16,8 @@ from asyncsdk.errors import SourceNotFound, SourceUnreadable, os_error
 __all__ = ["printable", "walk_folder"]
 
 _SORTED_ENTRIES = 20_000
-"""Folders up to this size are given in order of name, so that positions are reproducible; larger ones as the file
-system lists them, because sorting would hold every name of a folder of ten million in memory."""
+"""Folders up to this size are given in order of name, so that two runs do the same; larger ones as the file system
+lists them, because sorting would hold every name of a folder of ten million in memory."""
 
 
 def walk_folder(folder: Path, paths: PathFilter) -> Iterator[ItemUpload | Refused]:
