@@ -5,11 +5,13 @@ from asyncsdk.engine.engine import Engine
 from asyncsdk.engine.feed import Feed, IterableFeed
 from asyncsdk.engine.progress import OutcomeCallback, Progress, ProgressCallback
 from asyncsdk.engine.report import Failure, Report
+from asyncsdk.engine.streaming import ByteStream
 from asyncsdk.engine.transfers import Download, Outcome, Refused, Skipped, Source, StreamSink, Transfer, Upload
 from asyncsdk.targets import FileOrigin, FileTarget, MultipartTarget, Origin, PutTarget, Target, UrlOrigin
 from asyncsdk.transport.base import Timeouts
 
 __all__ = [
+    "ByteStream",
     "Download",
     "Engine",
     "Failure",

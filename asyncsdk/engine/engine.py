@@ -19,6 +19,7 @@ from asyncsdk.engine.performing import is_large, perform, perform_large
 from asyncsdk.engine.progress import OutcomeCallback, ProgressCallback
 from asyncsdk.engine.report import Report
 from asyncsdk.engine.run import Run
+from asyncsdk.engine.streaming import ByteStream
 from asyncsdk.engine.transfers import Download, Outcome, Source, StreamSink, Transfer, Upload
 from asyncsdk.engine.work import Resources, Work
 from asyncsdk.errors import ConfigError, ForkedProcessError
@@ -162,6 +163,17 @@ class Engine:
             RequestError, ResponseError: The server, after all attempts.
         """
         return await self._one(Download(origin, sink))
+
+    def stream(self, origin: Origin | str) -> ByteStream:
+        """Fetch one object piece by piece; use it as ``async with engine.stream(url) as pieces``, then ``async for``.
+
+        A large object is read in ranges ahead of the consumer, as far as the byte budget lets it. The iteration raises
+        what `download` raises; when it ends without an error, all bytes came and they were the right ones.
+
+        Args:
+            origin: A URL, or an origin with what is known of the object.
+        """
+        return ByteStream(lambda sink: self._one(Download(origin, sink)))
 
     async def _one(self, transfer: Upload | Download) -> Outcome:
         work = Work(self._open(), transfer, None, Meter())
