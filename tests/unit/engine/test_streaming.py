@@ -53,7 +53,7 @@ async def test_leaving_early_ends_the_download_and_gives_its_memory_back(engine:
     ours = [task for task in asyncio.all_tasks() - before if "HttpServer" not in repr(task.get_coro())]
     assert ours == []
     assert process_budget().used_bytes == 0
-    assert len(server.received) < 40
+    assert len(server.requests) < 40
 
 
 async def test_an_error_of_the_block_comes_out_unchanged(engine: Engine, server: HttpServer) -> None:
