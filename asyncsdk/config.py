@@ -92,27 +92,41 @@ class Settings(BaseModel):
     def load(cls, **arguments: Any) -> Self:
         """Return the settings in force; arguments that are None count as not given.
 
-        A token found in a weaker place than the URL is used only when both stand together there for the same URL: the
-        token of one server is never sent to another.
+        A token is used only for the server whose URL stands beside it: the token of one server is never sent to
+        another. ``ASYNCSDK_TOKEN`` without ``ASYNCSDK_URL`` is for any. A *data* that is given means the embedded
+        platform, whatever environment and profile say.
 
         Raises:
-            ConfigError: A value makes no sense, or the profile file cannot be read.
+            ConfigError: A value makes no sense, *data* and *url* are both given, or the profile file cannot be read.
         """
         given = {name: value for name, value in arguments.items() if value is not None}
-        environment = {name: os.environ[key] for name, key in _ENVIRONMENT.items() if os.environ.get(key)}
+        # An empty URL is a choice, the embedded platform; of everything else empty means not given.
+        environment = {
+            name: os.environ[key]
+            for name, key in _ENVIRONMENT.items()
+            if os.environ.get(key) or (name == "url" and key in os.environ)
+        }
+        if "data" in given:
+            if given.get("url"):
+                raise ConfigError("give url=... (a server) or data=... (a folder of the embedded platform), not both")
+            given["url"] = ""
         home = Path(given.get("home") or environment.get("home") or Path.home() / ".asyncsdk").expanduser()
         profile = _read_profile(home)
         values: dict[str, Any] = {**profile, **environment, **given}
+        if "token" not in given:
+            stands_beside = environment if "token" in environment else profile
+            if not _same_server(values.get("url"), stands_beside.get("url", values.get("url"))):
+                values.pop("token", None)
         values["home"] = home
         values["data"] = Path(values.get("data") or home / "data").expanduser()
-        if values.get("token") == profile.get("token") and "token" not in {**environment, **given}:
-            same_server = str(values.get("url", "")).rstrip("/") == str(profile.get("url", "")).rstrip("/")
-            if not same_server:
-                values.pop("token", None)
         try:
             return cls(**values)
         except ValidationError as error:
             raise ConfigError(_explain(error)) from None
+
+
+def _same_server(one: Any, other: Any) -> bool:
+    return str(one or "").rstrip("/") == str(other or "").rstrip("/")
 
 
 def profile_path(home: Path) -> Path:

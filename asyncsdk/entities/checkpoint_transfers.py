@@ -10,9 +10,9 @@ from typing import Any
 from asyncsdk.domain.ids import make_id
 from asyncsdk.domain.paths import path_below
 from asyncsdk.engine import Download, Feed, Outcome, ProgressCallback, Source, Upload
-from asyncsdk.entities.local_files import known_size
+from asyncsdk.entities.local_files import is_source, known_size
 from asyncsdk.entities.session import Session
-from asyncsdk.errors import AsyncSDKError, MalformedResponse
+from asyncsdk.errors import AsyncSDKError, ConfigError, MalformedResponse
 from asyncsdk.protocol.checkpoints import (
     CheckpointRecord,
     CommitCheckpoint,
@@ -31,15 +31,17 @@ class _UploadFeed:
     def __init__(self, session: Session, model_id: str, source: Source, facts: Mapping[str, Any]) -> None:
         self._session = session
         self._model_id = model_id
-        self._source: Source | None = source
+        self._source = source
+        self._is_taken = False
         self._facts = dict(facts)
         self._checkpoint_id = make_id()
         self._key = ""
 
     async def take(self, want: int) -> Sequence[Upload]:
-        if self._source is None:
+        if self._is_taken:
             return ()
-        source, self._source = self._source, None
+        self._is_taken = True
+        source = self._source
         size = await known_size(source)
         prepared = await self._session.send(PrepareCheckpoint(model_id=self._model_id, size_bytes=size))
         if prepared.key is None or prepared.target is None:
@@ -91,6 +93,10 @@ async def upload_checkpoint(
     on_progress: ProgressCallback | None,
 ) -> CheckpointRecord:
     """Upload weights and return the checkpoint they became; *facts* are the other fields of `CommitCheckpoint`."""
+    if not is_source(source):
+        raise ConfigError(
+            f"a checkpoint is a path, bytes, an open binary file or an iterable of bytes, not {type(source).__name__}"
+        )
     # Refused before a byte moves: nobody should wait for an hour to hear that epoch must be positive.
     CommitCheckpoint(
         model_id=model_id, checkpoint_id=make_id(), key=f"{'0' * 24}-{'0' * 32}", size_bytes=0, crc32c="0" * 8, **facts

@@ -11,8 +11,9 @@ from asyncsdk.entities.base import BoundRecord, entity_id
 from asyncsdk.entities.checkpoint_transfers import download_checkpoint
 from asyncsdk.entities.pages import AsyncPages, listing
 from asyncsdk.entities.session import Session
-from asyncsdk.errors import ConfigError
+from asyncsdk.errors import ConfigError, NotFound
 from asyncsdk.protocol.checkpoints import (
+    MAX_EPOCH,
     CheckpointRecord,
     DeleteCheckpoint,
     FindCheckpoint,
@@ -73,7 +74,9 @@ class AsyncCheckpoints:
             return self._bind(
                 await self._session.send(GetCheckpoint(model_id=self._model_id, checkpoint_id=checkpoint_id))
             )
-        if isinstance(which, int):
+        if isinstance(which, int) and not isinstance(which, bool):
+            if not 0 <= which <= MAX_EPOCH:
+                raise NotFound(f"there is no epoch {which}; epochs are numbered from 0 to {MAX_EPOCH}")
             message = FindCheckpoint(model_id=self._model_id, epoch=which)
         elif which in {"best", "last", "final"}:
             message = FindCheckpoint(model_id=self._model_id, which=which)

@@ -57,7 +57,7 @@ def batches_of(source: ItemSource, paths: PathFilter) -> ItemBatches:
     if isinstance(source, (str, PathLike)):
         path = Path(source)
         if path.is_file():
-            return _Threaded(iter([ItemUpload(path)]), PathFilter(), can_repeat=False)
+            return _Threaded(iter([ItemUpload(path)]), paths, can_repeat=False)
         return _Threaded(walk_folder(path, paths), PathFilter(), can_repeat=False)  # the walk itself filters
     if isinstance(source, ItemTable):
         return _Threaded(source.rows(), paths, can_repeat=True)

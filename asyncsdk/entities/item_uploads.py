@@ -14,7 +14,7 @@ import orjson
 
 from asyncsdk.engine import Refused, Source
 from asyncsdk.engine.transfers import describe_source
-from asyncsdk.errors import ConfigError, InvalidRow, os_errors
+from asyncsdk.errors import ConfigError, InvalidName, InvalidRow, os_errors
 
 __all__ = ["ItemSource", "ItemTable", "ItemUpload", "as_item_upload", "is_file_object", "take_some"]
 
@@ -141,20 +141,23 @@ def _json_rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | InvalidRow]]:
 def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | InvalidRow]]:
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
-        if reader.fieldnames is None or "source" not in reader.fieldnames:
-            raise ConfigError(f"{path}: a table needs a column 'source' in its first line")
-        for row in reader:
-            if None in row or None in row.values():
-                yield (
-                    reader.line_num,
-                    InvalidRow(
-                        f"has not {len(reader.fieldnames)} columns as the first line",
-                        line=reader.line_num,
-                        file=str(path),
-                    ),
-                )
-            else:
-                yield reader.line_num, row
+        try:
+            if reader.fieldnames is None or "source" not in reader.fieldnames:
+                raise ConfigError(f"{path}: a table needs a column 'source' in its first line")
+            for row in reader:
+                if None in row or None in row.values():
+                    reason = f"has not {len(reader.fieldnames)} columns as the first line"
+                    yield reader.line_num, InvalidRow(reason, line=reader.line_num, file=str(path))
+                else:
+                    yield reader.line_num, row
+        except UnicodeDecodeError:  # read in blocks: nothing after this place can be told apart
+            reason = "the table is not UTF-8 from here on; save it as UTF-8"
+            yield reader.line_num + 1, InvalidRow(reason, line=reader.line_num + 1, file=str(path))
+        except csv.Error as error:
+            yield (
+                reader.line_num,
+                InvalidRow(f"the table cannot be read further: {error}", line=reader.line_num, file=str(path)),
+            )
 
 
 Given = ItemUpload | Refused
@@ -165,6 +168,9 @@ def as_item_upload(value: Any) -> Given:
     if isinstance(value, Refused):
         return value
     if isinstance(value, ItemUpload):
+        if value.path is not None and not isinstance(value.path, str):
+            shown = str(value.path)
+            return Refused(shown, InvalidName(shown, f"is {type(value.path).__name__}; the path of an item is text"))
         if value.path is None and not isinstance(value.source, (str, PathLike)):
             name = describe_source(value.source)
             return Refused(name, ConfigError(f"{name}: bytes and streams need a path: ItemUpload(source, path)"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import stat
+from collections.abc import AsyncIterable
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from asyncsdk.checksums import Crc32c
 from asyncsdk.engine import Source
 from asyncsdk.errors import SourceChanged, SourceUnreadable, os_errors
 
-__all__ = ["checksum_of_file", "known_size"]
+__all__ = ["checksum_of_file", "is_source", "known_size"]
 
 _READ_BYTES = 1024 * 1024
 
@@ -37,6 +38,13 @@ def checksum_of_file(path: Path, size_bytes: int | None = None) -> str:
             source=str(path),
         )
     return checksum.hex()
+
+
+def is_source(value: object) -> bool:
+    """Whether bytes can be read from *value*."""
+    if isinstance(value, (str, PathLike, bytes, bytearray, memoryview, AsyncIterable)):
+        return True
+    return hasattr(value, "read")
 
 
 async def known_size(source: Source) -> int | None:

@@ -12,7 +12,7 @@ from asyncsdk.entities.base import BoundRecord, entity_id, given
 from asyncsdk.entities.lookup import exactly_one, get_by_name
 from asyncsdk.entities.pages import AsyncPages, listing
 from asyncsdk.entities.session import Session
-from asyncsdk.errors import NotFound
+from asyncsdk.errors import ConfigError, NotFound
 from asyncsdk.protocol.predictions import (
     CreatePredictionTask,
     DeletePredictionTask,
@@ -45,7 +45,7 @@ class AsyncPredictionTask(BoundRecord, PredictionTaskRecord):
         Raises:
             Conflict: The task changed since it was read; ``refresh()`` and try again.
         """
-        changes = given(categories=None if categories is None else tuple(categories), metadata=metadata)
+        changes = given(categories=None if categories is None else _names(categories), metadata=metadata)
         message = UpdatePredictionTask(
             dataset_id=self.dataset_id, task_id=self.id, if_updated_at=self.updated_at, **changes
         )
@@ -91,7 +91,7 @@ class AsyncPredictionTasks:
             dataset_id=self._dataset_id,
             name=name,
             kind=kind,
-            categories=tuple(categories),
+            categories=_names(categories),
             task_id=make_id(),
             metadata=dict(metadata or {}),
             exist_ok=exist_ok,
@@ -176,6 +176,12 @@ class AsyncPredictions:
         async for row in self.list(task, filter=Condition("path", "eq", path), limit=1):
             return row
         raise NotFound(f"the task {task_name(task)!r} has no predictions for {path!r}")
+
+
+def _names(categories: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(categories, str):
+        raise ConfigError(f"categories takes a list of names, not one text: [{categories!r}]")
+    return tuple(categories)
 
 
 def task_name(task: PredictionTaskRecord | str) -> str:

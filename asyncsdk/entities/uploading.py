@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import stat
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any
 
 import anyio
 import anyio.to_thread
+import orjson
 from pydantic import TypeAdapter, ValidationError
 
 from asyncsdk.checksums import crc32c, crc32c_hex
@@ -62,6 +63,7 @@ MAX_HELD_BYTES = 32 * 1024 * 1024
 """Small files read and not yet settled: the feed waits above this."""
 
 _BATCH_BYTES = 8 * 1024 * 1024
+_TOO_LARGE = 413
 _COMPARED_AT_ONCE = 4
 _metadata = TypeAdapter(Metadata)
 
@@ -278,31 +280,57 @@ class ItemUploadFeed:
     # --- commit ----------------------------------------------------------------------------------------------
 
     async def _commit(self, outcomes: list[Outcome]) -> None:
-        entries = []
+        """Commit in as many messages as it takes for none to be too large; what is wrong with one outcome is its own."""
+        batch: list[tuple[Outcome, CommitEntry]] = []
+        size_bytes = 0
         for outcome in outcomes:
             known: PreparedItem = outcome.transfer.key
-            entries.append(
-                CommitEntry(
-                    item_id=make_id(),
-                    path=known.path,
-                    key=known.key,
-                    size_bytes=outcome.size_bytes,
-                    crc32c=outcome.crc32c or "",
-                    metadata=None if known.item.metadata is None else dict(known.item.metadata),
-                )
+            try:
+                added = _metadata_bytes(known.item)
+            except TypeError as error:  # orjson's encoding error is one
+                reason = f"{outcome.name}: metadata cannot be sent as JSON: {error}"
+                outcome.status, outcome.error = "failed", BadRequest(reason)
+                continue
+            if batch and size_bytes + added > _BATCH_BYTES:
+                await self._send_commit(batch)
+                batch, size_bytes = [], 0
+            size_bytes += added
+            entry = CommitEntry(
+                item_id=make_id(),
+                path=known.path,
+                key=known.key,
+                size_bytes=outcome.size_bytes,
+                crc32c=outcome.crc32c or "",
+                metadata=None if known.item.metadata is None else dict(known.item.metadata),
             )
-        message = CommitUploads(dataset_id=self._dataset_id, entries=tuple(entries), on_existing=self._on_existing)
+            batch.append((outcome, entry))
+        if batch:
+            await self._send_commit(batch)
+
+    async def _send_commit(self, batch: list[tuple[Outcome, CommitEntry]]) -> None:
+        entries = tuple(entry for _, entry in batch)
+        message = CommitUploads(dataset_id=self._dataset_id, entries=entries, on_existing=self._on_existing)
         try:
             reply = await self._session.send(message)
         except RequestError as error:
             # The bytes arrived and nobody knows whether they were committed: recorded for each of them. Running the
             # upload again finds out and repeats nothing.
-            for outcome in outcomes:
+            for outcome, _ in batch:
                 outcome.status, outcome.error = "failed", error
             return
-        if len(reply.entries) != len(outcomes):
-            raise MalformedResponse(f"{len(outcomes)} uploads were committed, {len(reply.entries)} answers came")
-        for outcome, answer in zip(outcomes, reply.entries, strict=True):
+        except BadRequest as error:
+            if error.status != _TOO_LARGE:
+                raise
+            if len(batch) == 1:
+                batch[0][0].status, batch[0][0].error = "failed", error
+                return
+            middle = len(batch) // 2
+            await self._send_commit(batch[:middle])
+            await self._send_commit(batch[middle:])
+            return
+        if len(reply.entries) != len(batch):
+            raise MalformedResponse(f"{len(batch)} uploads were committed, {len(reply.entries)} answers came")
+        for (outcome, _), answer in zip(batch, reply.entries, strict=True):
             outcome.reply = answer
             outcome.etag = answer.etag or outcome.etag
             if answer.verdict == "refused":
@@ -321,6 +349,13 @@ class ItemUploadFeed:
                 self._room.set()
 
 
+def _metadata_bytes(item: ItemUpload) -> int:
+    """Return what the metadata adds to a message; raises `TypeError` when JSON has no form for it."""
+    if item.metadata is None:
+        return 0
+    return len(orjson.dumps({"entries": [{"metadata": dict(item.metadata)}]}))  # as deep as it will lie there
+
+
 def _examine(items: list[PreparedItem]) -> tuple[list[PreparedItem | Refused], list[PreparedItem]]:
     """Look at sources, read and sum small files. Blocking.
 
@@ -335,10 +370,10 @@ def _examine(items: list[PreparedItem]) -> tuple[list[PreparedItem | Refused], l
         try:
             check_item_path(known.path)
             if known.item.metadata is not None:
-                _metadata.validate_python(dict(known.item.metadata))
+                _check_metadata(known.item.metadata)
             _examine_source(known, known.item.source)
-        except ValidationError as error:
-            reason = error.errors(include_url=False, include_input=False)[0]["msg"]
+        except _BadMetadata as error:
+            reason = str(error)
             found.append(
                 Refused(printable(known.path), BadRequest(f"{printable(known.path)}: metadata: {reason}"), known)
             )
@@ -353,6 +388,24 @@ def _examine(items: list[PreparedItem]) -> tuple[list[PreparedItem | Refused], l
         held += known.held_bytes
         found.append(known)
     return found, []
+
+
+class _BadMetadata(Exception):
+    """Metadata that cannot be kept; the message says why."""
+
+
+def _check_metadata(metadata: Any) -> None:
+    """Raise unless *metadata* can be written as it will be: refused here, it does not fail a batch at commit."""
+    if not isinstance(metadata, Mapping):
+        raise _BadMetadata(f"must be a JSON object, not {type(metadata).__name__}")
+    plain = dict(metadata)
+    try:
+        _metadata.validate_python(plain)
+        orjson.dumps(plain)
+    except ValidationError as error:
+        raise _BadMetadata(error.errors(include_url=False, include_input=False)[0]["msg"]) from None
+    except TypeError as error:  # orjson's encoding error: integers over 64 bits, text that is no Unicode
+        raise _BadMetadata(str(error)) from None
 
 
 def _examine_source(known: PreparedItem, source: Any) -> None:

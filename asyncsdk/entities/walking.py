@@ -70,8 +70,8 @@ def walk_folder(folder: Path, paths: PathFilter) -> Iterator[ItemUpload | Refuse
 
 
 def printable(name: str) -> str:
-    """Return *name* with bytes that are not valid UTF-8 written as escapes, fit for reports."""
-    return name if name.isascii() else name.encode(errors="surrogateescape").decode(errors="backslashreplace")
+    """Return *name* with what is not valid Unicode written as escapes, fit for reports."""
+    return name if name.isascii() else name.encode(errors="backslashreplace").decode()
 
 
 def _list(folder: str) -> Iterator[os.DirEntry[str]]:

@@ -37,6 +37,8 @@ __all__ = [
 WhichCheckpoint = Literal["best", "last", "final"]
 """``last``: the one committed last. ``best``, ``final``: the last one committed as such."""
 
+MAX_EPOCH = 2**31 - 1
+
 Metrics = Annotated[dict[str, Annotated[float, Field(allow_inf_nan=False)]], Field(max_length=10_000)]
 """Finite numbers by name."""
 
@@ -90,7 +92,7 @@ class CommitCheckpoint(Message[CheckpointRecord]):
     size_bytes: Annotated[int, Field(ge=0)]
     crc32c: Crc32cHex
     filename: Annotated[str, Field(max_length=1024)] = ""
-    epoch: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
+    epoch: Annotated[int, Field(ge=0, le=MAX_EPOCH)] | None = None
     is_best: bool = False
     is_final: bool = False
     metrics: Metrics = {}

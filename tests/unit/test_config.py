@@ -34,6 +34,27 @@ def test_the_token_of_one_server_is_never_sent_to_another(home: Path, monkeypatc
     assert Settings.load().token == "given"
 
 
+def test_the_token_of_the_environment_stays_with_its_url(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ASYNCSDK_TOKEN", "for-any")
+    assert Settings.load(url="http://other:2").token == "for-any"
+    monkeypatch.setenv("ASYNCSDK_URL", "http://one:1")
+    assert Settings.load().token == "for-any"
+    assert Settings.load(url="http://one:1/").token == "for-any"
+    assert Settings.load(url="http://other:2").token is None
+    assert Settings.load(url="http://other:2", token="mine").token == "mine"
+
+
+def test_a_data_folder_means_the_embedded_platform(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_profile(home, url="http://profile:1", token="t")
+    monkeypatch.setenv("ASYNCSDK_URL", "http://environment:2")
+    settings = Settings.load(data=tmp_path)
+    assert (settings.url, settings.token, settings.data) == (None, None, tmp_path)
+    with pytest.raises(ConfigError, match="not both"):
+        Settings.load(data=tmp_path, url="http://x")
+    monkeypatch.setenv("ASYNCSDK_URL", "")
+    assert Settings.load().url is None
+
+
 def test_the_token_never_shows(home: Path) -> None:
     settings = Settings.load(url="http://x", token="very-secret")
     assert "very-secret" not in repr(settings)

@@ -90,8 +90,16 @@ async def test_missing_files_and_folders_are_refused(model: AsyncModel, tmp_path
 
 
 async def test_which_must_make_sense(model: AsyncModel) -> None:
-    with pytest.raises(ConfigError, match="best"):
-        await model.checkpoints.get(which="newest")  # type: ignore[arg-type]
+    for which in ("newest", True):
+        with pytest.raises(ConfigError, match="best"):
+            await model.checkpoints.get(which=which)  # type: ignore[arg-type]
+    with pytest.raises(NotFound):
+        await model.checkpoints.get(which=2**70)
+
+
+async def test_what_gives_no_bytes_is_refused(model: AsyncModel) -> None:
+    with pytest.raises(ConfigError, match="path"):
+        await model.upload_checkpoint(None)  # type: ignore[arg-type]
 
 
 async def test_model_names_may_repeat_and_getting_one_by_name_then_gives_the_ids(client: AsyncClient) -> None:

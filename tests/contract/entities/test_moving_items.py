@@ -208,7 +208,10 @@ async def test_outcomes_and_progress_account_for_every_object(dataset: AsyncData
 
 
 async def test_bad_names_are_refused_one_by_one_and_the_rest_goes_on(dataset: AsyncDataset) -> None:
-    bad = ["../up", "/absolute", "a/../b", "nul\0", "", "a//b", ".", "x" * 300, "y/" + "z" * 256, "trail/", "bad\udcff"]
+    bad = ["../up", "/absolute", "a/../b", "nul\0", "", "a//b", ".", "x" * 300, "y/" + "z" * 256, "trail/"]
+    bad += ["no utf-8 \udcff", "no unicode \ud800"]
+    odd: Any = [Path("a.txt"), 3]
+    bad += odd
     outcomes: list[Outcome] = []
     items = [ItemUpload(b"x", path) for path in bad]
     report = await dataset.upload([*items, ItemUpload(b"good", "good")], on_outcome=outcomes.append)
@@ -246,10 +249,24 @@ async def test_a_file_where_another_item_has_a_folder_is_refused(dataset: AsyncD
 
 
 async def test_metadata_that_is_no_json_is_refused_and_the_rest_goes_on(dataset: AsyncDataset) -> None:
-    bad: Any = [{"x": float("nan")}, {"x": object()}, {1: "x"}]
+    bad: Any = [{"x": float("nan")}, {"x": object()}, {1: "x"}, {"x": 2**70}, {"x": "\ud800"}, ["a list"]]
     items = [ItemUpload(b"1", f"bad{n}", metadata) for n, metadata in enumerate(bad)]
     report = await dataset.upload([*items, ItemUpload(b"2", "good", {"x": [1, None, {"y": "z"}]})])
-    assert (report.done, report.failures_by_code) == (1, {BadRequest.code: 3})
+    assert (report.done, report.failures_by_code) == (1, {BadRequest.code: len(bad)})
+
+
+async def test_patterns_hold_for_a_single_file_too(dataset: AsyncDataset, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"1")
+    with pytest.raises(SourceNotFound, match="no file"):
+        await dataset.upload(tmp_path / "a.txt", include=["*.jpg"])
+    assert (await dataset.upload(tmp_path / "a.txt", include=["*.txt"])).done == 1
+
+
+async def test_a_table_that_is_no_utf8_is_told_by_line(dataset: AsyncDataset, tmp_path: Path) -> None:
+    write(tmp_path, {"a": b"1", "t.csv": b"source,note\na,fine\nb,\xe9\n"})
+    report = await dataset.upload(ItemTable(tmp_path / "t.csv"))
+    assert report.failures_by_code == {"invalid_row": 1}
+    assert "UTF-8" in str(report.failures[0].error)
 
 
 @pytest.mark.parametrize("kind", ["missing", "empty", "no match"])

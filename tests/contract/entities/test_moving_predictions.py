@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from asyncsdk import AsyncClient, AsyncDataset, ItemUpload
-from asyncsdk.errors import Conflict, InvalidRow, NotFound, SourceNotFound
+from asyncsdk.errors import ConfigError, Conflict, InvalidRow, NotFound, SourceNotFound
 
 ITEMS = 3000
 
@@ -120,3 +120,8 @@ async def test_tasks_are_named_versioned_and_deleted_with_their_rows(dataset: As
     assert not await dataset.prediction_tasks.exists("detect")
     again = await dataset.prediction_tasks.create("detect", kind="object-detection", categories=["car"])
     assert await dataset.predictions.list(again).to_list() == []
+
+
+async def test_one_text_for_categories_is_refused(dataset: AsyncDataset) -> None:
+    with pytest.raises(ConfigError, match=r"\['car'\]"):
+        await dataset.prediction_tasks.create("x", kind="classification", categories="car")
