@@ -486,28 +486,33 @@ def os_errors(
     destination: str = "",
     part: int | None = None,
 ) -> Iterator[None]:
-    """Translate `OSError` raised inside into the transfer error that says which end it concerns."""
+    """Translate `OSError`, and what Python says of impossible paths, into the error that says which end it concerns."""
     try:
         yield
-    except OSError as error:
+    except AsyncSDKError:
+        raise
+    except (OSError, ValueError) as error:
         raise os_error(error, role, source=source, destination=destination, part=part) from error
 
 
 def os_error(
-    error: OSError,
+    error: OSError | ValueError,
     role: Literal["source", "destination"],
     *,
     source: str = "",
     destination: str = "",
     part: int | None = None,
 ) -> TransferError:
-    """Return the transfer error for an `OSError` at the *role* end of a transfer."""
-    reason = error.strerror or str(error)
+    """Return the transfer error for an `OSError`, or an impossible path, at the *role* end of a transfer."""
+    number = getattr(error, "errno", None) or 0
+    reason = getattr(error, "strerror", None) or str(error)
     cls: type[TransferError]
     if role == "source":
-        cls = _SOURCE_ERRNO.get(error.errno or 0, SourceUnreadable)
+        cls = _SOURCE_ERRNO.get(number, SourceUnreadable)
         shown = source
     else:
-        cls = DestinationFull if error.errno in _FULL_ERRNO else DestinationUnwritable
+        cls = DestinationFull if number in _FULL_ERRNO else DestinationUnwritable
         shown = destination
+    if isinstance(error, UnicodeError) or "\0" in shown:
+        shown, reason = ascii(shown), "the path holds a NUL or characters that no file name can have"
     return cls(f"{shown}: {reason}", source=source, destination=destination, part=part)

@@ -14,8 +14,8 @@ from asyncsdk.cli.formats import human_size, parse_assignment
 from asyncsdk.cli.invocation import Invocation
 from asyncsdk.cli.options import add_common, add_project, add_transfer, parsed_as
 from asyncsdk.cli.references import Reference, create_model, find_model
-from asyncsdk.cli.reports import make_entry, read_failed
-from asyncsdk.cli.runs import Run
+from asyncsdk.cli.reports import make_entry, read_failed, was_stopped
+from asyncsdk.cli.runs import STOPPED, Run
 from asyncsdk.client import AsyncClient
 from asyncsdk.entities.checkpoints import AsyncCheckpoint
 from asyncsdk.entities.models import AsyncModel
@@ -80,10 +80,11 @@ async def upload(invocation: Invocation) -> ExitCode:
     given = invocation.arguments
     path: Path = given.path
     operation = "checkpoint_upload"
+    run = Run(invocation, operation, source=path, unit="checkpoints", is_single=True)
     if await _nothing_failed(invocation, operation):
-        return ExitCode.OK
+        return run.exit_code
     source = os.path.abspath(path)  # noqa: PTH100  # links stay as they are
-    with Run(invocation, operation, unit="checkpoints", is_single=True) as run:
+    with run:
         try:
             size = await anyio.to_thread.run_sync(_size_of, path)
             async with invocation.client() as client:
@@ -111,10 +112,11 @@ async def download(invocation: Invocation) -> ExitCode:
     """Run ``asyncsdk checkpoint download``."""
     given = invocation.arguments
     operation = "checkpoint_download"
+    run = Run(invocation, operation, source=None, unit="checkpoints", is_single=True)
     if await _nothing_failed(invocation, operation):
-        return ExitCode.OK
+        return run.exit_code
     destination = os.path.abspath(given.destination)  # noqa: PTH100  # links stay as they are
-    with Run(invocation, operation, unit="checkpoints", is_single=True) as run:
+    with run:
         try:
             async with invocation.client() as client:
                 model = await find_model(client, Reference.parse(given.model, given.project))
@@ -151,7 +153,9 @@ async def _nothing_failed(invocation: Invocation, operation: str) -> bool:
     if retry is None:
         return False
     failed = await anyio.to_thread.run_sync(lambda: any(True for _ in read_failed(retry, operation)))
-    if not failed:
+    if not failed and await anyio.to_thread.run_sync(was_stopped, retry, operation):
+        invocation.output.problem(STOPPED)
+    elif not failed:
         invocation.output.note(f"nothing failed according to {retry}")
     return not failed
 

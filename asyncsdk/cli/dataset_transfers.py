@@ -25,7 +25,7 @@ from asyncsdk.entities.globs import PathFilter
 from asyncsdk.entities.item_uploads import ItemUpload
 from asyncsdk.entities.uploading import PreparedItem
 from asyncsdk.entities.walking import walk_folder
-from asyncsdk.errors import NotFound, SourceNotFound
+from asyncsdk.errors import AsyncSDKError, NotFound, SourceNotFound
 
 __all__ = ["add_commands", "download", "upload"]
 
@@ -77,19 +77,24 @@ async def upload(invocation: Invocation) -> ExitCode:
     source: Path = given.path
     if given.retry is None and not source.exists():
         raise SourceNotFound(f"{source}: there is no such file or folder", source=str(source))
+    run = Run(invocation, "upload", source=source)
     async with invocation.client() as client:
         dataset = await _dataset_to_fill(client, invocation, reference)
         exclude = [*(given.exclude or ()), *_own_report(source, given.report)]
-        with Run(invocation, "upload") as run:
+        with run:
 
             def on_outcome(outcome: Outcome) -> None:
                 run.tally.add(outcome)
                 run.write(_upload_entry(outcome, source))
 
             if dataset is None:
-                for outcome in await anyio.to_thread.run_sync(
+                outcomes = await anyio.to_thread.run_sync(
                     lambda: list(_would_send(source, PathFilter(given.include, exclude)))
-                ):
+                )
+                if not outcomes:
+                    matching = " that matches include and exclude" if given.include or exclude else ""
+                    raise SourceNotFound(f"{source}: holds no file{matching}; nothing to upload")
+                for outcome in outcomes:
                     on_outcome(outcome)
             else:
                 await dataset.upload(
@@ -119,9 +124,10 @@ async def _dataset_to_fill(client: AsyncClient, invocation: Invocation, referenc
 
 def _would_send(source: Path, paths: PathFilter) -> Iterator[Outcome]:
     """Yield what an upload into an empty dataset would do. Blocking."""
-    found: Iterator[ItemUpload | Refused] = (
-        iter([ItemUpload(source)]) if source.is_file() else walk_folder(source, paths)
-    )
+    if source.is_file():
+        found: Iterator[ItemUpload | Refused] = iter([ItemUpload(source)] if paths.keeps(source.name) else [])
+    else:
+        found = walk_folder(source, paths)
     for item in found:
         if isinstance(item, Refused):
             yield Outcome(item, "failed", error=item.error)
@@ -137,8 +143,9 @@ def _upload_entry(outcome: Outcome, root: Path) -> dict[str, Any]:
     if isinstance(known, PreparedItem):
         metadata = None if known.item.metadata is None else dict(known.item.metadata)
         source = os.path.abspath(str(known.item.source))  # noqa: PTH100  # links stay as they are
-        return entry_of("upload", outcome, source=source, destination=None, metadata=metadata)
-    source = os.path.abspath(root / outcome.name)  # noqa: PTH100
+        path = known.item.item_path if known.item.item_path != outcome.name else None
+        return entry_of("upload", outcome, source=source, destination=None, metadata=metadata, path=path)
+    source = os.path.abspath(known if isinstance(known, Path) else root / outcome.name)  # noqa: PTH100
     return entry_of("upload", outcome, source=source, destination=None)
 
 
@@ -148,15 +155,19 @@ async def _failed_uploads(run: Run, report: Path, include: list[str] | None, exc
     async for entry in _in_batches(read_failed(report, "upload")):
         source = Path(entry.get("source") or "")
         if not await anyio.to_thread.run_sync(source.is_dir):
-            yield ItemUpload(source, entry["name"], entry.get("metadata"))
+            yield ItemUpload(source, entry.get("path", entry["name"]), entry.get("metadata"))
+            continue
+        prefix = entry["name"].rstrip("/")
+        try:
+            async for found in _in_batches(walk_folder(source, PathFilter())):
+                if isinstance(found, Refused):
+                    yield Refused(f"{prefix}/{found.name}", found.error, source / found.name)
+                elif paths.keeps(path := f"{prefix}/{found.path}"):
+                    yield ItemUpload(found.source, path)
+        except AsyncSDKError as error:  # the folder itself cannot be listed, still
+            yield Refused(entry["name"], error, source)
             continue
         run.settle(entry)
-        prefix = entry["name"].rstrip("/")
-        async for found in _in_batches(walk_folder(source, PathFilter())):
-            if isinstance(found, Refused):
-                yield Refused(f"{prefix}/{found.name}", found.error)
-            elif paths.keeps(path := f"{prefix}/{found.path}"):
-                yield ItemUpload(found.source, path)
 
 
 def _own_report(source: Path, report: Path | None) -> list[str]:
@@ -178,9 +189,10 @@ async def download(invocation: Invocation) -> ExitCode:
     given = invocation.arguments
     reference = Reference.parse(given.dataset, given.project)
     destination: Path = given.destination
+    run = Run(invocation, "download", source=None)
     async with invocation.client() as client:
         dataset = await find_dataset(client, reference)
-        with Run(invocation, "download") as run:
+        with run:
             if given.retry is None:
                 await _fetch(dataset, invocation, run, None)
             else:

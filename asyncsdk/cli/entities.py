@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from asyncsdk.cli.exits import ExitCode
@@ -14,6 +15,7 @@ from asyncsdk.cli.options import Arguments, add_common, add_listing, add_project
 from asyncsdk.cli.references import Reference, find_dataset, find_model, find_project
 from asyncsdk.client import AsyncClient
 from asyncsdk.domain.ids import is_id
+from asyncsdk.entities.item_uploads import ItemUpload
 from asyncsdk.entities.items import AsyncItem
 from asyncsdk.entities.pages import AsyncPages
 from asyncsdk.errors import ConfigError, NotFound
@@ -32,7 +34,7 @@ class _Kind:
         columns: Header of each column of a listing, and the field it shows.
         list: Gives the listing.
         find: Gives the entity that was named.
-        create: Makes one; None when the kind has a verb of its own for it.
+        create: Makes one; None for items, which are made of files.
         contents: What goes with it when it is deleted.
     """
 
@@ -77,6 +79,14 @@ def add_commands(commands: Any) -> None:
     parser = _verb(verbs, "list", "list the items of a dataset", _list_command(_ITEMS))
     _add_dataset(parser)
     add_listing(parser)
+    parser = _verb(verbs, "create", "make an item of a file (upload takes whole folders)", _create_item)
+    _add_dataset(parser)
+    parser.add_argument("file", metavar="FILE", type=Path, help="its bytes")
+    parser.add_argument("--path", metavar="PATH", help="path in the dataset (default: the name of the file)")
+    parser.add_argument("--metadata", metavar="JSON", type=parsed_as(_parse_object), help="JSON object of your own")
+    parser.add_argument("--exist-ok", action="store_true", help="fine when it is there already: left alone when size "
+                        "and checksum are equal, replaced otherwise")  # fmt: skip
+    _add_dry_run(parser)
     parser = _verb(verbs, "get", "show an item", _get_command(_ITEMS))
     _add_dataset(parser)
     parser.add_argument("item", metavar="ITEM", help="path or id")
@@ -87,8 +97,7 @@ def add_commands(commands: Any) -> None:
 
 
 def _group(commands: Any, kind: _Kind) -> Any:
-    verbs = "list, create, get, delete" if kind.create is not None else "list, get, delete"
-    parser = commands.add_parser(f"{kind.name}s", help=f"{verbs} {kind.name}s")
+    parser = commands.add_parser(f"{kind.name}s", help=f"list, create, get, delete {kind.name}s")
     add_common(parser)
     return parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
@@ -210,6 +219,23 @@ def _delete_command(kind: _Kind) -> Callable[[Invocation], Awaitable[ExitCode]]:
         return ExitCode.OK
 
     return run
+
+
+async def _create_item(invocation: Invocation) -> ExitCode:
+    given = invocation.arguments
+    item = ItemUpload(given.file, given.path, given.metadata)
+    async with invocation.client() as client:
+        dataset = await find_dataset(client, Reference.parse(given.dataset, given.project))
+        report = await dataset.upload(
+            [item], on_existing="skip_same" if given.exist_ok else "fail", dry_run=given.dry_run
+        )
+        for failure in report.failures:
+            raise failure.error
+        if given.dry_run:
+            invocation.output.note(f"would make the item {item.item_path!r}")
+        else:
+            _show(invocation, await dataset.items.get(path=item.item_path))
+    return ExitCode.OK
 
 
 async def _delete_items(invocation: Invocation) -> ExitCode:

@@ -57,7 +57,7 @@ async def transfer(invocation: Invocation) -> ExitCode:
         only = await anyio.to_thread.run_sync(_failed_identities, given.retry)
     with _open_manifest(given.manifest) as file:
         feed = ManifestFeed(file, name, only=only, dry_run=given.dry_run)
-        with Run(invocation, "transfer") as run:
+        with Run(invocation, "transfer", source=file.fileno() if given.manifest == "-" else Path(name)) as run:
 
             def on_outcome(outcome: Outcome) -> None:
                 run.tally.add(outcome)

@@ -124,7 +124,8 @@ def add_report(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--report", metavar="FILE.jsonl", type=Path, help="write one JSON line per object, as outcomes "
                        "come; the file is replaced")  # fmt: skip
     group.add_argument("--retry", metavar="REPORT", type=Path, help="run only what failed according to this report; it "
-                       "may be the same file as --report")  # fmt: skip
+                       "may be the same file as --report. After a run that was stopped, run the command again "
+                       "without it")  # fmt: skip
     group.add_argument("--dry-run", action="store_true", help="say what would be done and change nothing")
 
 

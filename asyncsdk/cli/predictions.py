@@ -67,11 +67,12 @@ async def upload(invocation: Invocation) -> ExitCode:
         raise ConfigError("--create needs --kind and at least one --category")
     file: Path = given.file
     await anyio.to_thread.run_sync(_check_readable, file)
+    run = Run(invocation, OPERATION, source=file, unit="rows")
     only = None if given.retry is None else await anyio.to_thread.run_sync(_failed_line_numbers, given.retry)
     async with invocation.client() as client:
         dataset = await find_dataset(client, Reference.parse(given.dataset, given.project))
         task = await _task(invocation, dataset)
-        with Run(invocation, OPERATION, unit="rows") as run:
+        with run:
             books = _RowBooks(run, file)
             if given.dry_run:
                 await _check_rows(books, file, task, invocation, only)

@@ -82,7 +82,7 @@ def _fail(output: Output, error: Exception, *, is_debug: bool) -> int:
     try:
         output.error(code, message, int(status), request_id=request_id)
         output.flush()
-    except BrokenPipeError:
+    except OSError:  # nobody reads it any more, or the disk behind it is full, which may be the error just told
         _forget_stdout()
     return int(status)
 
@@ -91,7 +91,7 @@ def _interrupted(output: Output, status: int) -> int:
     try:
         output.error("interrupted", "interrupted; running the same command again goes on", status)
         output.flush()
-    except BrokenPipeError:
+    except OSError:  # as in _fail
         _forget_stdout()
     return status
 

@@ -8,7 +8,12 @@ A line::
 
 ``status`` is ``done``, ``skipped`` or ``failed``; of a dry run, ``message`` is ``would_send`` or ``would_fetch``.
 What is not known of an object (attempts of a row, say) is null. Operations add what they need to find the object again
-(``line``, ``metadata``). No line holds the query of a URL, a header or a token.
+(``line``, ``metadata``, and ``path`` where ``name`` shows bytes that are no Unicode). No line holds the query of a URL,
+a header or a token.
+
+The report of a run that was stopped, so that objects may be missing in it, ends with one more line::
+
+    {"operation": "upload", "name": "", "status": "incomplete"}
 """
 
 from __future__ import annotations
@@ -28,9 +33,21 @@ from asyncsdk.engine import Outcome, Skipped
 from asyncsdk.engine.transfers import OutcomeStatus
 from asyncsdk.errors import AsyncSDKError, ConfigError, os_error, os_errors
 
-__all__ = ["ReportWriter", "entry_of", "failed_lines", "identity_of", "make_entry", "read_failed"]
+__all__ = [
+    "ReportWriter",
+    "entry_of",
+    "failed_lines",
+    "identity_of",
+    "make_entry",
+    "make_incomplete",
+    "read_failed",
+    "was_stopped",
+]
 
 _QUEUED_LINES = 10_000
+_INCOMPLETE = "incomplete"
+_LAST_BYTES = 4096
+"""Far more than the line that ends the report of a stopped run."""
 
 
 def make_entry(
@@ -86,6 +103,11 @@ def entry_of(
         verified=outcome.verified,
         **facts,
     )
+
+
+def make_incomplete(operation: str) -> dict[str, Any]:
+    """Return the line that ends the report of a run that was stopped."""
+    return {"operation": operation, "name": "", "status": _INCOMPLETE}
 
 
 def _intention(outcome: Outcome) -> str | None:
@@ -146,8 +168,11 @@ class ReportWriter:
         """Take *entry* of the retried report for reached: others stand for it now."""
         self._reached.add(hash(identity_of(entry)))
 
-    def close(self) -> None:
+    def close(self, *, last: Mapping[str, Any] | None = None) -> None:
         """Write what is left and close the file.
+
+        Args:
+            last: A line to end with, behind those that are kept of the retried report.
 
         Raises:
             DestinationFull, DestinationUnwritable: A line could not be written.
@@ -159,6 +184,8 @@ class ReportWriter:
                 for line in failed_lines(self._retried):
                     if hash(identity_of(json.loads(line))) not in self._reached:
                         self._lines.put(line)
+            if last is not None:
+                self._lines.put(json_line(last))
         finally:
             self._lines.put(None)
             self._thread.join()
@@ -227,7 +254,39 @@ def read_failed(path: Path, operation: str) -> Iterator[dict[str, Any]]:
     """
     for line in failed_lines(path):
         entry: dict[str, Any] = json.loads(line)
-        found = entry.get("operation")
-        if found != operation:
-            raise ConfigError(f"{path}: is a report of {found!r}, it cannot be retried by {operation!r}")
+        _check_operation(path, entry, operation)
         yield entry
+
+
+def was_stopped(path: Path, operation: str) -> bool:
+    """Whether the report of *operation* is of a run that was stopped: objects may be missing in it. Reads its end only.
+
+    A report that is no regular file, and can be read only once, is taken for whole.
+
+    Raises:
+        SourceNotFound, SourceUnreadable: The report cannot be read.
+        ConfigError: It ends as one of another operation.
+    """
+    with os_errors("source", source=str(path)):
+        size = path.stat().st_size
+        if not path.is_file():
+            return False
+        with path.open("rb") as file:
+            file.seek(max(0, size - _LAST_BYTES))
+            end = file.read()
+    if end and not end.endswith(b"\n"):
+        return True  # killed in the middle of a line
+    try:
+        entry = json.loads(end.rstrip().rpartition(b"\n")[2])
+    except ValueError:
+        return False  # longer than what was read, or no report, which reading it tells
+    if not isinstance(entry, dict) or entry.get("status") != _INCOMPLETE:
+        return False
+    _check_operation(path, entry, operation)
+    return True
+
+
+def _check_operation(path: Path, entry: Mapping[str, Any], operation: str) -> None:
+    found = entry.get("operation")
+    if found != operation:
+        raise ConfigError(f"{path}: is a report of {found!r}, it cannot be retried by {operation!r}")

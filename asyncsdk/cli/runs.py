@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,11 +14,14 @@ from asyncsdk.cli.exits import ExitCode
 from asyncsdk.cli.formats import human_size
 from asyncsdk.cli.invocation import Invocation
 from asyncsdk.cli.progress import ProgressDisplay
-from asyncsdk.cli.reports import ReportWriter
+from asyncsdk.cli.reports import ReportWriter, make_incomplete, was_stopped
 from asyncsdk.engine import Report
-from asyncsdk.errors import AsyncSDKError
+from asyncsdk.errors import AsyncSDKError, ConfigError
 
-__all__ = ["Run", "summary_of"]
+__all__ = ["STOPPED", "Run", "summary_of"]
+
+STOPPED = "the run this report is of was stopped; run the command again without --retry"
+"""Said of a retry after which objects may still be missing."""
 
 SHOWN_FAILURES = 5
 
@@ -24,18 +29,31 @@ SHOWN_FAILURES = 5
 class Run:
     """A context that keeps the books of one command.
 
-    On leaving it, also by an error or a signal, the report is complete and the summary told: one line on standard
-    error, and with ``--json`` the last object on standard output.
+    On leaving it, also by an error or a signal, the report is closed and the summary told: one line on standard
+    error, and with ``--json`` the last object on standard output. A report in which objects may be missing says so.
+
+    Make it before anything is changed: it refuses what cannot work.
 
     Args:
         invocation: The command at work.
         operation: What report lines say it is; a retry must be of the same.
+        source: The file or folder that the command reads, or the descriptor of an open one; None: it reads none.
         unit: What is counted.
         is_single: Whether there is one object only: the error that ended the command then says all there is to say.
+
+    Raises:
+        ConfigError: The report would overwrite *source*, or the retried report is of another operation.
+        SourceNotFound, SourceUnreadable: The retried report cannot be read.
     """
 
     def __init__(
-        self, invocation: Invocation, operation: str, *, unit: str = "objects", is_single: bool = False
+        self,
+        invocation: Invocation,
+        operation: str,
+        *,
+        source: Path | int | None,
+        unit: str = "objects",
+        is_single: bool = False,
     ) -> None:
         given = invocation.arguments
         self._output = invocation.output
@@ -43,6 +61,16 @@ class Run:
         self._is_single = is_single
         self._report_path = given.report
         self._retry_path = given.retry
+        if self._report_path is not None and source is not None and _is_same_file(self._report_path, source):
+            read = "standard input" if isinstance(source, int) else source
+            raise ConfigError(f"--report would overwrite {read}; name another file")
+        self._retries_stopped = self._retry_path is not None and was_stopped(self._retry_path, operation)
+        self._retries_into_itself = (
+            self._report_path is not None
+            and self._retry_path is not None
+            and _is_same_file(self._report_path, self._retry_path)
+        )
+        self._settled: list[Mapping[str, Any]] = []
         self._writer: ReportWriter | None = None
         self.operation = operation
         self.tally = Report()
@@ -50,9 +78,11 @@ class Run:
         self._started = time.monotonic()
 
     def __enter__(self) -> Self:
+        self._started = time.monotonic()
         if self._report_path is not None:
-            same = self._retry_path if _same_file(self._report_path, self._retry_path) else None
-            self._writer = ReportWriter(self._report_path, retried=same)
+            self._writer = ReportWriter(
+                self._report_path, retried=self._retry_path if self._retries_into_itself else None
+            )
         return self
 
     def __exit__(
@@ -62,17 +92,29 @@ class Run:
         self.tally.seconds = self.seconds
         try:
             if self._writer is not None:
-                self._writer.close()
+                self._close(self._writer, is_whole=error is None)
         except AsyncSDKError as closing:
             if error is None:
                 raise
             self._output.problem(f"the report is not complete: {closing}")
         self._tell(is_whole=error is None)
+        if self._retries_stopped and error is None:
+            self._output.problem(STOPPED)
+
+    def _close(self, writer: ReportWriter, *, is_whole: bool) -> None:
+        if is_whole:  # else those that stand for a settled entry may not be in the report yet
+            for entry in self._settled:
+                writer.settle(entry)
+        # A stopped retry into its own report keeps what it did not reach; the only object of a command is in it if it
+        # failed.
+        is_all_there = is_whole or self._retries_into_itself or (self._is_single and self.tally.objects > 0)
+        is_incomplete = self._retries_stopped or not is_all_there
+        writer.close(last=make_incomplete(self.operation) if is_incomplete else None)
 
     @property
     def exit_code(self) -> ExitCode:
-        """The exit status that the counts mean."""
-        return ExitCode.OK if self.tally.ok else ExitCode.SOME_FAILED
+        """The exit status that the counts mean; of a retry, also what the run that it retries left undone."""
+        return ExitCode.OK if self.tally.ok and not self._retries_stopped else ExitCode.SOME_FAILED
 
     @property
     def seconds(self) -> float:
@@ -87,9 +129,8 @@ class Run:
             self._output.record(entry)
 
     def settle(self, entry: Mapping[str, Any]) -> None:
-        """Say that *entry* of the retried report is dealt with, though no outcome will have its name."""
-        if self._writer is not None:
-            self._writer.settle(entry)
+        """Say that *entry* of the retried report is dealt with when the run ends, though no outcome has its name."""
+        self._settled.append(entry)
 
     def _tell(self, *, is_whole: bool) -> None:
         tally, output = self.tally, self._output
@@ -140,5 +181,10 @@ def _summary_values(tally: Report, is_whole: bool) -> dict[str, Any]:
     }
 
 
-def _same_file(one: Path, other: Path | None) -> bool:
-    return other is not None and one.exists() and other.exists() and one.samefile(other)
+def _is_same_file(one: Path, other: Path | int) -> bool:
+    """Whether both are one regular file, whatever its names; the terminal or ``/dev/null`` may be given twice."""
+    try:
+        facts = one.stat()
+        return stat.S_ISREG(facts.st_mode) and os.path.samestat(facts, os.stat(other))  # noqa: PTH116  # takes numbers
+    except OSError:  # it is not there, or opening it will tell why it cannot be
+        return False

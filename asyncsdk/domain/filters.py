@@ -10,11 +10,14 @@ translates a filter into what it speaks and refuses fields that its listing does
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-__all__ = ["AllOf", "AnyOf", "Condition", "Filter", "Not", "Operator", "Scalar"]
+__all__ = ["FIELD_PATTERN", "AllOf", "AnyOf", "Condition", "Filter", "Not", "Operator", "Scalar"]
+
+FIELD_PATTERN = r"[a-z_0-9]+|metadata(\.[^.\"]+)+"
+"""What all of a field's name must match, in filters and sorts."""
 
 Scalar = str | int | float | bool | None
 
@@ -22,8 +25,24 @@ Operator = Literal["eq", "ne", "lt", "le", "gt", "ge", "in", "prefix", "contains
 """``prefix`` and ``contains`` compare text with case; ``in`` takes a list; ``exists`` takes true or false."""
 
 
+def _as_tuple(value: Any) -> Any:
+    """Take any sequence that is no text, as the signatures promise; pydantic itself knows a few kinds."""
+    is_other = isinstance(value, Sequence) and not isinstance(value, (str, bytes, bytearray))
+    return tuple(value) if is_other else value
+
+
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    _positional: ClassVar[tuple[str, ...]]
+
+    if not TYPE_CHECKING:  # what a caller may give is typed in the subclasses
+
+        def __init__(self, /, *values: Any, **facts: Any) -> None:
+            # Pydantic calls this with whatever JSON held: all of it is for the validation to judge, no name is taken.
+            if len(values) > len(self._positional):
+                raise TypeError(f"{type(self).__name__} takes {', '.join(self._positional)}")
+            super().__init__(**dict(zip(self._positional, values, strict=False)), **facts)
 
 
 class Condition(_Part):
@@ -36,13 +55,15 @@ class Condition(_Part):
     """
 
     kind: Literal["condition"] = "condition"
-    field: str = Field(pattern=r"^[a-z_0-9]+$|^metadata(\.[^.\"]+)+$", max_length=200)
+    field: str = Field(pattern=f"^({FIELD_PATTERN})$", max_length=200)
     op: Operator
-    value: Scalar | tuple[Scalar, ...]
+    value: Annotated[Scalar | tuple[Scalar, ...], BeforeValidator(_as_tuple)]
 
-    def __init__(self, field: str, op: Operator, value: Scalar | Sequence[Scalar], **facts: object) -> None:
-        kept = value if isinstance(value, Scalar) else tuple(value)
-        super().__init__(field=field, op=op, value=kept, **facts)  # type: ignore[call-arg]  # pydantic's __init__
+    _positional: ClassVar = ("field", "op", "value")
+
+    if TYPE_CHECKING:
+
+        def __init__(self, field: str, op: Operator, value: Scalar | Sequence[Scalar]) -> None: ...
 
     @model_validator(mode="after")
     def _check_value(self) -> Self:
@@ -69,20 +90,26 @@ class AllOf(_Part):
     """Every part holds."""
 
     kind: Literal["all"] = "all"
-    parts: tuple[Filter, ...] = Field(min_length=1, max_length=100)
+    parts: Annotated[tuple[Filter, ...], BeforeValidator(_as_tuple)] = Field(min_length=1, max_length=100)
 
-    def __init__(self, parts: Sequence[Filter], **facts: object) -> None:
-        super().__init__(parts=tuple(parts), **facts)  # type: ignore[call-arg]  # pydantic's __init__
+    _positional: ClassVar = ("parts",)
+
+    if TYPE_CHECKING:
+
+        def __init__(self, parts: Sequence[Filter]) -> None: ...
 
 
 class AnyOf(_Part):
     """At least one part holds."""
 
     kind: Literal["any"] = "any"
-    parts: tuple[Filter, ...] = Field(min_length=1, max_length=100)
+    parts: Annotated[tuple[Filter, ...], BeforeValidator(_as_tuple)] = Field(min_length=1, max_length=100)
 
-    def __init__(self, parts: Sequence[Filter], **facts: object) -> None:
-        super().__init__(parts=tuple(parts), **facts)  # type: ignore[call-arg]  # pydantic's __init__
+    _positional: ClassVar = ("parts",)
+
+    if TYPE_CHECKING:
+
+        def __init__(self, parts: Sequence[Filter]) -> None: ...
 
 
 class Not(_Part):
@@ -91,8 +118,11 @@ class Not(_Part):
     kind: Literal["not"] = "not"
     part: Filter
 
-    def __init__(self, part: Filter, **facts: object) -> None:
-        super().__init__(part=part, **facts)  # type: ignore[call-arg]  # pydantic's __init__
+    _positional: ClassVar = ("part",)
+
+    if TYPE_CHECKING:
+
+        def __init__(self, part: Filter) -> None: ...
 
 
 Filter = Annotated[Condition | AllOf | AnyOf | Not, Field(discriminator="kind")]

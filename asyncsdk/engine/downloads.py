@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,8 @@ from pathlib import Path
 from asyncsdk.checksums import crc32c_hex
 from asyncsdk.engine.budget import Lease
 from asyncsdk.engine.replies import content_range, reply_crc32c
-from asyncsdk.engine.sinks import BufferSink, PartFile
+from asyncsdk.engine.sinks import BufferSink, PartFile, SpoolFile
+from asyncsdk.engine.strays import StrayCancelledError, no_strays
 from asyncsdk.engine.transfers import Download, Outcome, StreamSink, parse_crc32c
 from asyncsdk.engine.work import Count, Work
 from asyncsdk.errors import (
@@ -157,17 +157,15 @@ class _Fetch:
         headers = {**origin.headers, **precondition(origin.etag)}
         if self._asked is not None:
             headers["Range"] = f"bytes=0-{self._asked - 1}"
-        reply = await self._work.send(
-            Request(
-                "GET",
-                origin.url,
-                headers,
-                on_head=self._on_head,
-                on_received=count,
-                timeouts=self._work.resources.config.timeouts,
-            ),
-            "small",
+        request = Request(
+            "GET",
+            origin.url,
+            headers,
+            on_head=self._on_head,
+            on_received=count,
+            timeouts=self._work.resources.config.timeouts,
         )
+        reply = await self._work.send(request, "small")
         if reply.status == 416 and self._asked is not None:
             found = content_range(reply.headers)
             count.take_back()
@@ -178,7 +176,7 @@ class _Fetch:
             raise object_changed(self._work)
         elif reply.status not in {200, 203, 206}:
             count.take_back()
-            raise self._work.refused(reply, "GET", origin.url, origin.expires_at)
+            raise self._work.refused(reply, request, origin.expires_at)
         self._check(reply)
         return reply
 
@@ -186,11 +184,12 @@ class _Fetch:
         if head.status in {200, 203}:
             self._total = None
             length = head.headers.get("content-length", "")
-            declared = int(length) if length.isdigit() and "transfer-encoding" not in head.headers else None
+            is_declared = length.isdecimal() and len(length) < 20 and "transfer-encoding" not in head.headers
+            declared = int(length) if is_declared else None
             known = self._download.origin.size_bytes
             if known is not None and declared is not None and declared != known:
                 raise object_changed(self._work, f"it has {declared} bytes, {known} were announced")
-            return self._make_room(declared)
+            return self._make_room(declared, known)
         if head.status == 206:
             found = content_range(head.headers)
             if found is None or self._asked is None or found[0] != 0 or found[2] is None:
@@ -200,27 +199,40 @@ class _Fetch:
             if stop != min(total, self._asked):
                 raise MalformedResponse(f"another range than the one asked for: {self._shown}", status=206)
             self._total = total
-            if total > stop and self._file is None:
+            if total > stop and not isinstance(self._download.sink, Path):
                 raise _IsLarge(LargeObject(total, head.headers.get("etag"), reply_crc32c(head.headers)))
-            return self._make_room(stop)
+            return self._make_room(stop, stop)
         return None
 
-    def _make_room(self, declared: int | None) -> BufferSink:
-        if self._lease is None:
-            return self._sink
-        reserved = self._lease.size_bytes
-        if declared is not None and declared <= reserved:
-            self._lease.shrink(max(declared, 1))
-        elif isinstance(self._download.sink, StreamSink):
-            # In order and of a size that memory may not hold: through a file nobody else sees.
-            if self._file is None:
-                self._file = PartFile(Path(tempfile.gettempdir()) / "asyncsdk-stream")
-            self._sink = BufferSink(self._file)
-        elif declared is not None:
-            raise _MoreMemory(declared)
-        else:
-            self._sink = _LimitedSink(reserved)
+    def _make_room(self, declared: int | None, expected: int | None) -> BufferSink:
+        """Return what takes the body.
+
+        Args:
+            declared: What the reply says of its size.
+            expected: What it must have: nothing beyond is taken.
+        """
+        size = declared if expected is None else expected
+        if self._lease is not None:
+            reserved = self._lease.size_bytes
+            if size is not None and size <= reserved:
+                self._lease.shrink(max(size, 1))
+            elif isinstance(self._download.sink, StreamSink):
+                # In order and of a size that memory may not hold: through a file nobody else sees.
+                if self._file is None:
+                    self._file = SpoolFile()
+                self._sink = BufferSink(self._file)
+            elif size is not None:
+                raise _MoreMemory(size)
+            else:
+                self._sink.limit(reserved, lambda _: _MoreMemory(reserved * 4))
+        if expected is not None:
+            self._sink.limit(expected, self._too_long)
         return self._sink
+
+    def _too_long(self, size_bytes: int) -> Exception:
+        expected = self._sink.limit_bytes
+        assert expected is not None
+        return IncompleteTransfer(expected, size_bytes, source=self._shown, bytes_done=expected)
 
     def _check(self, reply: Reply) -> None:
         """Raise unless what came is whole and what it should be."""
@@ -268,19 +280,6 @@ class _Fetch:
         return redact_url(self._used.url)
 
 
-class _LimitedSink(BufferSink):
-    """Takes no more than the memory set aside; then says how much more to set aside for the next attempt."""
-
-    def __init__(self, limit_bytes: int) -> None:
-        super().__init__()
-        self._limit = limit_bytes
-
-    def write(self, data: bytes) -> None:
-        if self.checksum.size_bytes + len(data) > self._limit:
-            raise _MoreMemory(self._limit * 4)
-        super().write(data)
-
-
 def _flush_and_publish(file: PartFile, sink: BufferSink) -> None:
     sink.flush()
     file.publish()
@@ -293,7 +292,8 @@ def _flush_and_pause(file: PartFile, sink: BufferSink) -> None:
 
 def precondition(etag: str | None) -> dict[str, str]:
     """Return the header that asks for this very version; weak validators do not do (RFC 9110 section 13.1.1)."""
-    return {} if etag is None or etag.startswith("W/") else {"If-Match": etag}
+    # A header beyond ASCII cannot be sent; the ETag of the reply is compared all the same.
+    return {} if etag is None or etag.startswith("W/") or not etag.isascii() else {"If-Match": etag}
 
 
 def object_changed(work: Work, what: str = "it was replaced") -> ObjectChanged:
@@ -321,10 +321,12 @@ async def give(stream: StreamSink, data: bytes, name: str) -> None:
     """
     send: Callable[[bytes], object] = stream.send
     try:
-        await send(data)  # type: ignore[misc]  # an awaitable of nothing
+        with no_strays():
+            await send(data)  # type: ignore[misc]  # an awaitable of nothing
     except AsyncSDKError:
         raise
-    except Exception as error:  # whatever the caller's code raises concerns this object alone
+    except Exception as error:  # noqa: BLE001  # whatever the caller's code raises concerns this object alone
+        cause = error.__cause__ if isinstance(error, StrayCancelledError) else error
         raise DestinationUnwritable(
-            f"{name}: the stream that takes it raised {type(error).__name__}", source=name
-        ) from error
+            f"{name}: the stream that takes it raised {type(cause).__name__}", source=name
+        ) from cause

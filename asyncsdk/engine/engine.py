@@ -13,6 +13,7 @@ from asyncsdk.engine.budget import process_budget
 from asyncsdk.engine.config import TransferConfig
 from asyncsdk.engine.downloads import LargeObject
 from asyncsdk.engine.feed import Feed, IterableFeed
+from asyncsdk.engine.health import Health
 from asyncsdk.engine.lanes import Slots
 from asyncsdk.engine.meter import Meter
 from asyncsdk.engine.performing import is_large, perform, perform_large
@@ -225,4 +226,6 @@ class Engine:
                 max_idle=config.concurrency,
                 threads=threads,
             )
-        return Resources(config, transport, threads, Slots(config.concurrency), process_budget())
+        return Resources(
+            config, transport, threads, Slots(config.concurrency), process_budget(), Health(config.concurrency)
+        )

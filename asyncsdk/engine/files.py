@@ -11,7 +11,7 @@ from pathlib import Path
 
 from asyncsdk.checksums import Crc32c
 from asyncsdk.engine.downloads import check_crc32c, give, object_changed
-from asyncsdk.engine.sinks import PartFile
+from asyncsdk.engine.sinks import MemoryStore, PartFile
 from asyncsdk.engine.sources import FileSource, OpenSource, open_file, open_source
 from asyncsdk.engine.transfers import Download, Outcome, StreamSink, Upload
 from asyncsdk.engine.uploads import check_announced_size, check_expected
@@ -231,14 +231,14 @@ async def _read_all(work: Work, origin: FileOrigin) -> tuple[Crc32c, bytes]:
     source = await work.resources.threads.run(_open_origin, work, origin, undo=FileSource.close)
     try:
         with await work.resources.budget.take(max(1, source.size_bytes or 0)):
-            pieces: list[bytes] = []
+            store = await work.resources.threads.run(MemoryStore, source.size_bytes or 0)
             copy = _Copy(
                 lambda: source,
-                lambda data, _: pieces.append(data),
+                store.write_at,
                 lambda checksum: check_crc32c(work, checksum.value, None),
             )
             await copy.run(work)
-            return copy.checksum, b"".join(pieces)
+            return copy.checksum, store.take()
     finally:
         source.close()
 

@@ -16,8 +16,8 @@ from asyncsdk.engine.replies import complete_body, embedded_refusal, reply_crc32
 from asyncsdk.engine.sources import OpenSource
 from asyncsdk.engine.transfers import Outcome, Upload, describe_target
 from asyncsdk.engine.uploads import Receipt, check_announced_size, check_expected, send_part
-from asyncsdk.engine.work import Count, Work
-from asyncsdk.errors import AsyncSDKError, ChecksumMismatch, TransferError
+from asyncsdk.engine.work import Count, Work, renewed
+from asyncsdk.errors import AsyncSDKError, ChecksumMismatch, IncompleteTransfer, TransferError
 from asyncsdk.targets import MultipartTarget
 from asyncsdk.transport.base import BytesBody, Reply, Request
 
@@ -54,6 +54,7 @@ class _Multipart:
         self._books = [work.transfer.target]  # the latest last; older ones may hold URLs that it lacks
         self._renewing = asyncio.Lock()
         self._receipts: dict[int, Receipt] = {}
+        self._parts_read: int | None = None  # known at the end of the source
         self._failure: Exception | None = None
 
     async def run(self) -> Outcome:
@@ -102,6 +103,7 @@ class _Multipart:
             await room.acquire()
             part = await self._source.next_part(self._target.part_size)
             if part is None and number > 0:
+                self._parts_read = number
                 return
             number += 1
             part = part or MemoryPart(b"")
@@ -166,13 +168,22 @@ class _Multipart:
             if self._find(number) is not stale:
                 return True  # another part has asked meanwhile
             feed = self._work.feed
-            fresh = None if feed is None else await feed.renew(self._upload, first_part=number)
+            fresh = None if feed is None else await renewed(feed, self._upload, first_part=number)
             if not isinstance(fresh, MultipartTarget) or fresh.part_url(number) is None:
                 return False
             self._books = [*self._books[-8:], fresh]
             return True
 
     def _add_up(self) -> tuple[int, int, bool]:
+        """Return checksum and size of all parts, and whether the server verified every one.
+
+        Raises:
+            IncompleteTransfer: Some are missing, whatever ended their tasks: what is completed must be whole.
+        """
+        sent = sum(receipt.size_bytes for receipt in self._receipts.values())
+        size = self._source.size_bytes
+        if self._parts_read != len(self._receipts) or size not in {None, sent}:
+            raise IncompleteTransfer(sent if size is None else size, sent, source=self._upload.name)
         checksum, total, verified = 0, 0, True
         for number in range(1, len(self._receipts) + 1):
             receipt = self._receipts[number]
@@ -209,12 +220,11 @@ class _Multipart:
             nonlocal used
             used = self._books[-1]
             url = used.complete_url or self._target.complete_url
-            reply = await self._work.send(
-                Request("POST", url, {}, BytesBody(body), timeouts=self._work.resources.config.timeouts), "part"
-            )
+            request = Request("POST", url, {}, BytesBody(body), timeouts=self._work.resources.config.timeouts)
+            reply = await self._work.send(request, "part")
             if not 200 <= reply.status < 300:
-                raise self._work.refused(reply, "POST", url, used.expires_at)
-            error = embedded_refusal(reply, "POST", url)
+                raise self._work.refused(reply, request, used.expires_at)
+            error = embedded_refusal(reply, request.method, url, request.headers)
             if error is not None:
                 raise error
             return reply

@@ -68,8 +68,9 @@ async def download_in_ranges(work: Work, large: LargeObject) -> Outcome:
     try:
         while True:
             moved = Count(work)
+            ranges = _Ranges(work, large, moved)
             try:
-                return await _Ranges(work, large, moved).run()
+                return await ranges.run()
             except ChecksumMismatch:
                 moved.take_back()
                 if not may_repeat or isinstance(work.transfer.sink, StreamSink):  # type: ignore[union-attr]
@@ -79,6 +80,9 @@ async def download_in_ranges(work: Work, large: LargeObject) -> Outcome:
                 large.first = None
             except _RangesIgnored:
                 moved.take_back()
+                if ranges.has_given:
+                    # What a stream has taken cannot be taken back: the start would come twice.
+                    raise object_changed(work, "the server stopped answering ranges half-way") from None
                 break
     finally:
         large.discard()
@@ -88,6 +92,12 @@ async def download_in_ranges(work: Work, large: LargeObject) -> Outcome:
 
 
 class _Ranges:
+    """One attempt at all ranges.
+
+    Attributes:
+        has_given: Whether a stream was handed anything.
+    """
+
     def __init__(self, work: Work, large: LargeObject, moved: Count) -> None:
         assert isinstance(work.transfer, Download)
         self._work = work
@@ -100,6 +110,7 @@ class _Ranges:
         self._spans = deque(spans(self._size, work.resources.config.part_size))
         self._checksums: dict[int, tuple[int, int]] = {}
         self._failure: Exception | None = None
+        self.has_given = False
 
     async def run(self) -> Outcome:
         sink = self._download.sink
@@ -154,6 +165,13 @@ class _Ranges:
                 group.start_soon(self._fill_some, store, group)
         if self._failure is not None:
             raise self._failure
+        self._check_whole()
+
+    def _check_whole(self) -> None:
+        """Raise when ranges are missing, whatever ended their tasks: nothing with holes may look like the object."""
+        received = sum(size for _, size in self._checksums.values())
+        if received != self._size:
+            raise IncompleteTransfer(self._size, received, source=self._download.name, bytes_done=received)
 
     async def _fill_some(self, store: PartFile | MemoryStore, group: TaskGroup) -> None:
         try:
@@ -182,6 +200,7 @@ class _Ranges:
                 lease.release()
         if self._failure is not None:
             raise self._failure
+        self._check_whole()
         check_crc32c(self._work, self._checksum(), None)
 
     async def _pass_on(
@@ -207,6 +226,7 @@ class _Ranges:
             data = await future
             if isinstance(data, Exception):
                 raise data
+            self.has_given = True
             await give(stream, data, self._download.name)
             del data
             window.popleft()
@@ -270,7 +290,7 @@ class _Ranges:
             raise object_changed(self._work)
         if reply.status != 206:
             count.take_back()
-            raise self._work.refused(reply, "GET", origin.url, origin.expires_at)
+            raise self._work.refused(reply, request, origin.expires_at)
         sink.check_whole()
         return sink
 

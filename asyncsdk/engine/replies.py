@@ -28,14 +28,19 @@ __all__ = ["complete_body", "content_range", "embedded_refusal", "refusal", "rep
 _REQUEST_IDS = ("x-request-id", "x-amz-request-id", "x-guploader-uploadid", "x-ms-request-id")
 _SLOW_DOWN = {"SlowDown", "TooManyRequests", "RequestLimitExceeded", "ServerBusy"}
 _SERVER_FAULTS = {"InternalError", "ServiceUnavailable", "RequestTimeout", "OperationAborted", "Busy"}
-_CONTENT_RANGE = re.compile(r"bytes (?:(\d+)-(\d+)|\*)/(\d+|\*)", re.IGNORECASE)
+_CONTENT_RANGE = re.compile(r"bytes (?:([0-9]{1,19})-([0-9]{1,19})|\*)/([0-9]{1,19}|\*)", re.IGNORECASE)
 
 
-def refusal(reply: Reply, method: str, url: str) -> ResponseError:
-    """Return the typed error for a reply whose status is no success."""
+def refusal(reply: Reply, method: str, url: str, headers: Mapping[str, str]) -> ResponseError:
+    """Return the typed error for a reply whose status is no success.
+
+    Args:
+        url: What was asked; like the values of *headers*, its query never reaches the error.
+        headers: What was sent with it.
+    """
     where = f"{method} {redact_url(url)}"
     code, said = _read_body(reply)
-    said = _without_secrets(said, url)
+    said = _without_secrets(said, url, headers)
     request_id = next((reply.headers[name] for name in _REQUEST_IDS if name in reply.headers), "")
     if 300 <= reply.status < 400:
         location = reply.headers.get("location", "")
@@ -52,7 +57,7 @@ def refusal(reply: Reply, method: str, url: str) -> ResponseError:
     facts: dict[str, Any] = {
         "code": code,
         "request_id": request_id,
-        "body": _without_secrets(reply.body.decode("utf-8", "replace"), url),
+        "body": _without_secrets(reply.body.decode("utf-8", "replace"), url, headers),
         "retry_after": parse_retry_after(reply.headers),
     }
     if reply.status == 503 and code in _SLOW_DOWN:
@@ -60,13 +65,14 @@ def refusal(reply: Reply, method: str, url: str) -> ResponseError:
     return response_error(reply.status, message, **facts)
 
 
-def embedded_refusal(reply: Reply, method: str, url: str) -> AsyncSDKError | None:
+def embedded_refusal(reply: Reply, method: str, url: str, headers: Mapping[str, str]) -> AsyncSDKError | None:
     """Return the error that a success holds in its body: S3 sends 200 before it knows how completing ends."""
     if "Error" not in _root_names(reply.body):
         return None
     code, said = _read_body(reply)
+    said = _without_secrets(said, url, headers)
     message = f"{method} {redact_url(url)}: status {reply.status} with an error in its body, {said or 'unexplained'}"
-    body = _without_secrets(reply.body.decode("utf-8", "replace"), url)
+    body = _without_secrets(reply.body.decode("utf-8", "replace"), url, headers)
     if code in _SLOW_DOWN:
         return RateLimited(message, status=reply.status, code=code, body=body)
     if code is None or code in _SERVER_FAULTS:
@@ -133,13 +139,18 @@ def xml_text(body: bytes, name: str) -> str | None:
     return unescape(found[1]) if found else None
 
 
-def _without_secrets(text: str, url: str) -> str:
-    """Take out what a server quotes of the query it refused (S3 repeats signature and key id)."""
-    for raw in urlsplit(url).query.split("&"):
-        value = raw.partition("=")[2]
-        for secret in {value, unquote(value), unquote(value).replace("&", "&amp;")}:
-            if len(secret) >= 8:
-                text = text.replace(secret, "...")
+def _without_secrets(text: str, url: str, headers: Mapping[str, str]) -> str:
+    """Take out what a server quotes of the query and headers it refused (S3 repeats signature and key id)."""
+    values = [raw.partition("=")[2] for raw in urlsplit(url).query.split("&")]
+    for value in headers.values():
+        values += [value, value.rpartition(" ")[2]]  # "Bearer X": the token may be quoted alone
+    forms: set[str] = set()
+    for value in values:
+        plain = unquote(value)
+        forms |= {value, escape(value), plain, plain.replace("&", "&amp;"), escape(plain)}
+    for secret in sorted(forms, key=len, reverse=True):  # a short one may be part of a long one
+        if len(secret) >= 8:
+            text = text.replace(secret, "...")
     return text
 
 

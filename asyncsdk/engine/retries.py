@@ -48,9 +48,9 @@ def parse_http_date(text: str) -> float | None:
     """Return the seconds since 1970 UTC of an HTTP date, or None when it is not one."""
     try:
         moment = parsedate_to_datetime(text)
-    except ValueError:
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):  # a year of twenty digits is too much for a C integer
         return None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
 def has_expired(url: str, expires_at: float | None, headers: Mapping[str, str]) -> bool:
@@ -74,10 +74,10 @@ def _expiry_in_url(url: str) -> float | None:
     query = {name.lower(): values[0] for name, values in parse_qs(urlsplit(url).query).items()}
     for vendor in ("x-amz", "x-goog"):
         start, seconds = _parse_basic_date(query.get(f"{vendor}-date", "")), query.get(f"{vendor}-expires", "")
-        if start is not None and seconds.isdigit():
+        if start is not None and seconds.isdecimal():
             return start + float(seconds)
     expires = query.get("expires", "")
-    if len(expires) == 10 and expires.isdigit():
+    if len(expires) == 10 and expires.isdecimal():
         return float(expires)
     return _parse_iso_date(query["se"]) if "se" in query and "sig" in query else None
 

@@ -18,9 +18,10 @@ from asyncsdk.engine.pace import Pace
 from asyncsdk.engine.performing import is_large, perform, perform_large
 from asyncsdk.engine.progress import OutcomeCallback
 from asyncsdk.engine.settling import Settler
+from asyncsdk.engine.strays import StrayCancelledError, is_stray, no_strays, stray_failure
 from asyncsdk.engine.transfers import Download, Outcome, Refused, Skipped, Transfer, Upload
 from asyncsdk.engine.work import Resources, Work
-from asyncsdk.errors import ConfigError
+from asyncsdk.errors import ConfigError, TransferError
 
 __all__ = ["Run"]
 
@@ -94,6 +95,10 @@ class Run(AsyncIterator[Outcome]):
             self._room.set()
             return outcome
         self._raise_failure()
+        if not self._has_raised and (self._unfinished or not self._feed_has_ended):
+            # Whatever ended it: an end without a word would look like success.
+            self._fail(TransferError("the run ended before everything in its feed had an outcome; run it again"))
+            self._raise_failure()
         self._meter.report_end()
         raise StopAsyncIteration
 
@@ -139,6 +144,12 @@ class Run(AsyncIterator[Outcome]):
     async def _guard(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
         try:
             await function()
+        except StrayCancelledError as error:
+            self._fail(stray_failure(error))
+        except asyncio.CancelledError as error:
+            if self._work_scope.cancel_called or not is_stray():
+                raise
+            self._fail(stray_failure(error))
         except Exception as error:  # noqa: BLE001  # raised again, unchanged, where the caller iterates
             self._fail(error)
 
@@ -161,7 +172,8 @@ class Run(AsyncIterator[Outcome]):
         while True:
             await self._wait_for_room()
             want = min(self._pace.want, self._config.max_pending - self._pending)
-            transfers = await self._feed.take(want)
+            with no_strays():
+                transfers = await self._feed.take(want)
             if not transfers:
                 break
             for transfer in transfers:

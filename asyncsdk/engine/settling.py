@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import anyio
 
@@ -13,6 +13,7 @@ from asyncsdk.engine.config import TransferConfig
 from asyncsdk.engine.feed import Feed, IterableFeed
 from asyncsdk.engine.meter import Meter
 from asyncsdk.engine.progress import OutcomeCallback
+from asyncsdk.engine.strays import StrayCancelledError, no_strays, stray_failure
 from asyncsdk.engine.transfers import Outcome
 from asyncsdk.errors import ConfigError
 
@@ -81,6 +82,8 @@ class Settler:
         try:
             with self._scope:
                 await self._settle_all()
+        except StrayCancelledError as error:
+            self._on_failure(stray_failure(error))
         except Exception as error:  # noqa: BLE001  # raised again, unchanged, where the caller iterates
             self._on_failure(error)
         finally:
@@ -107,7 +110,9 @@ class Settler:
             count = min(len(self._batch), self._config.settle_size)
             batch = [self._batch.popleft() for _ in range(count)]
             self._oldest = time.monotonic()
-            settled = await self._feed.settle(batch)
+            taken_bytes = _data_bytes(batch)  # before the feed sees them: it may change them
+            with no_strays():
+                settled = await self._feed.settle(batch)
             if len(settled) != len(batch):
                 raise ConfigError(
                     f"{type(self._feed).__name__}.settle returned {len(settled)} outcomes for {len(batch)}"
@@ -115,8 +120,11 @@ class Settler:
             for outcome in settled:
                 self._meter.count(outcome)
                 if self._on_outcome is not None:
-                    self._on_outcome(outcome)
+                    with no_strays():
+                        self._on_outcome(outcome)
                 self.ready.append(outcome)
+            # What is handed out is what counts, and the feed may have replaced it.
+            self.data_bytes += _data_bytes(settled) - taken_bytes
             self._news.set()
 
     async def _is_due(self) -> bool:
@@ -134,3 +142,7 @@ class Settler:
                 return False
             else:
                 await self._wake.wait()
+
+
+def _data_bytes(outcomes: Sequence[Outcome]) -> int:
+    return sum(len(outcome.data) for outcome in outcomes if outcome.data is not None)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import os
 import secrets
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from asyncsdk.checksums import Crc32c
@@ -122,6 +124,23 @@ class PartFile:
             self._temporary = None
 
 
+class SpoolFile(PartFile):
+    """A temporary file without a name, readable by nobody else: what passes through leaves nothing, even when killed.
+
+    It is never published, and pausing it would lose it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(Path(tempfile.gettempdir()))
+
+    def check(self) -> None:
+        """Its folder is meant to be one."""
+
+    def _make(self) -> None:
+        with tempfile.TemporaryFile(buffering=0) as file:
+            self._fd = os.dup(file.fileno())
+
+
 class MemoryStore:
     """Memory for an object of known size; parts may be written in any order, from any thread."""
 
@@ -169,10 +188,15 @@ class StoreSink:
 
 
 class BufferSink:
-    """Takes a body of any size in order: kept while small, then written to a file, if there is one.
+    """Takes a body of any size in order: kept in pieces while small, then written to a file, or to one buffer.
+
+    Memory: what came, once. The buffer may grow by an eighth more, which is given back at the end.
 
     Args:
-        file: Takes what is too much to keep; None: everything is kept.
+        file: Takes what is too much to keep; None: memory does.
+
+    Attributes:
+        limit_bytes: What it takes at most; None: anything.
     """
 
     def __init__(self, file: PartFile | None = None) -> None:
@@ -182,13 +206,26 @@ class BufferSink:
         self._kept_bytes = 0
         self._written = 0
         self._stale = file is not None
+        self._memory: io.BytesIO | None = None
+        self.limit_bytes: int | None = None
+        self._beyond: Callable[[int], Exception] | None = None
+
+    def limit(self, size_bytes: int, beyond: Callable[[int], Exception]) -> None:
+        """Take no more than *size_bytes*: what would be beyond raises what *beyond* returns for the size seen."""
+        self.limit_bytes, self._beyond = size_bytes, beyond
 
     def write(self, data: bytes) -> None:
+        if self.limit_bytes is not None and self.checksum.size_bytes + len(data) > self.limit_bytes:
+            assert self._beyond is not None
+            raise self._beyond(self.checksum.size_bytes + len(data))
         self.checksum.update(data)
         self._kept.append(data)
         self._kept_bytes += len(data)
-        if self.file is not None and self._kept_bytes > _KEPT_BYTES:
-            self.flush()
+        if self._kept_bytes > _KEPT_BYTES:
+            if self.file is not None:
+                self.flush()
+            else:
+                self._gather()
 
     def flush(self) -> None:
         """Write what is kept. Blocking."""
@@ -202,7 +239,18 @@ class BufferSink:
         self._written += len(data)
         self._kept, self._kept_bytes = [], 0
 
+    def _gather(self) -> None:
+        # Joining all pieces at the end would hold the object twice.
+        if self._memory is None:
+            self._memory = io.BytesIO()
+        self._memory.writelines(self._kept)
+        self._kept, self._kept_bytes = [], 0
+
     def take(self) -> bytes:
         """Return what was kept, whole."""
         assert self.file is None
-        return self._kept[0] if len(self._kept) == 1 else b"".join(self._kept)
+        if self._memory is None:
+            return self._kept[0] if len(self._kept) == 1 else b"".join(self._kept)
+        self._gather()
+        memory, self._memory = self._memory, None
+        return memory.getvalue()  # the buffer itself: nothing else refers to it

@@ -63,7 +63,9 @@ async def open_source(work: Work) -> OpenSource:
     elif isinstance(source, AsyncIterable):
         return StreamSource(work, upload.name, pieces=source)
     elif hasattr(source, "read") and not isinstance(source, str):
-        opened = await work.resources.threads.run(_open_region, source, upload.name, undo=_close_quickly)
+        opened = await work.resources.threads.run(
+            _open_region, source, upload.name, work.resources.config.check_source, undo=_close_quickly
+        )
         if opened is None:
             return StreamSource(work, upload.name, file=source)
     else:
@@ -192,11 +194,12 @@ class FileSource:
 
     async def check_unchanged(self) -> None:
         # One stat call, 1 us: a thread would cost more. What the file system may block on was opened and read before.
-        if self._check:
-            self.check_unchanged_now()
+        self.check_unchanged_now()
 
     def check_unchanged_now(self) -> None:
-        """Raise `SourceChanged` when size, time or inode differ. Blocking."""
+        """Raise `SourceChanged` when size, time or inode differ, if that is to be checked. Blocking."""
+        if not self._check:
+            return
         try:
             facts = os.fstat(self.fd) if self._path is None else self._path.stat()
         except OSError as error:
@@ -251,8 +254,7 @@ def _open_path(path: Path, check: bool) -> MemorySource | FileSource:
             data = os.pread(source.fd, size + 1, 0)
         if len(data) != size:
             raise SourceChanged(f"{path}: was changed while being read, upload it again", source=str(path))
-        if check:
-            source.check_unchanged_now()
+        source.check_unchanged_now()
         return MemorySource(data, crc32c(data))
     finally:
         source.close()
@@ -266,10 +268,12 @@ def _refuse_unless_regular(facts: os.stat_result, name: str) -> None:
     raise SourceUnreadable(f"{name}: is a device, pipe or socket; open it and give the open file", source=name)
 
 
-def _open_region(file: IO[bytes], name: str) -> FileSource | None:
+def _open_region(file: IO[bytes], name: str, check: bool) -> FileSource | None:
     """Return the rest of an open file that is a real one and can be read at any place, else None."""
     inner: Any = getattr(file, "file", file)  # tempfile's wrappers
     raw = inner.raw if isinstance(inner, (io.BufferedReader, io.BufferedRandom)) else inner
+    if isinstance(raw, io.FileIO) and raw.closed:
+        raise SourceUnreadable(f"{name}: is a closed file; give an open one, or its path", source=name)
     if not isinstance(raw, io.FileIO) or not raw.readable():
         return None
     with os_errors("source", source=name):
@@ -280,4 +284,4 @@ def _open_region(file: IO[bytes], name: str) -> FileSource | None:
             inner.flush()
             facts = os.fstat(raw.fileno())
         start = inner.tell()
-        return FileSource(os.dup(raw.fileno()), name, facts, start=start)
+        return FileSource(os.dup(raw.fileno()), name, facts, start=start, check=check)

@@ -13,8 +13,10 @@ from typing import IO
 import anyio
 
 from asyncsdk.engine.parts import MemoryPart, Part
+from asyncsdk.engine.strays import StrayCancelledError, no_strays
 from asyncsdk.engine.work import SMALL_BYTES, Work
 from asyncsdk.errors import AsyncSDKError, SourceUnreadable
+from asyncsdk.transport.threads import run_abandonable
 
 __all__ = ["StreamSource"]
 
@@ -43,7 +45,8 @@ class StreamSource:
         self.size_bytes: int | None = None
 
     async def next_part(self, size_bytes: int) -> Part | None:
-        if self._at_end:
+        # Nothing is set aside before the first byte: a source may be long in coming, or wait for memory itself.
+        if not await self.has_more():
             return None
         lease = await self._work.resources.budget.take(size_bytes)
         try:
@@ -87,21 +90,17 @@ class StreamSource:
         if self._at_end:
             return b""
         try:
-            if self._pieces is None:
-                assert self._file is not None
-                piece = await self._work.resources.threads.run(self._file.read, min(size_bytes, 1024 * 1024))
-            else:
-                piece = await anext(self._pieces)
-                while _is_bytes(piece) and not len(piece):
-                    piece = await anext(self._pieces)
+            with no_strays():
+                piece = await self._raw_piece(size_bytes)
         except StopAsyncIteration:
             piece = b""
         except AsyncSDKError:
             raise
-        except Exception as error:  # whatever the caller's source raises is a failure of this source
+        except Exception as error:  # noqa: BLE001  # whatever the caller's source raises is a failure of this source
+            cause = error.__cause__ if isinstance(error, StrayCancelledError) else error
             raise SourceUnreadable(
-                f"{self._name}: reading the source failed with {type(error).__name__}", source=self._name
-            ) from error
+                f"{self._name}: reading the source failed with {type(cause).__name__}", source=self._name
+            ) from cause
         if not _is_bytes(piece):
             raise SourceUnreadable(
                 f"{self._name}: gave {type(piece).__name__} instead of bytes; open files in binary mode",
@@ -110,6 +109,20 @@ class StreamSource:
         if not len(piece):
             self._at_end = True
         return bytes(piece)
+
+    async def _raw_piece(self, size_bytes: int) -> bytes:
+        if self._pieces is None:
+            assert self._file is not None
+            # It may be a pipe, on which a read can block for ever; it is the caller's, nothing here closes it.
+            return await run_abandonable(
+                self._file.read,
+                min(size_bytes, 1024 * 1024),
+                grace_seconds=self._work.resources.config.cleanup_seconds,
+            )
+        piece = await anext(self._pieces)
+        while _is_bytes(piece) and not len(piece):
+            piece = await anext(self._pieces)
+        return piece
 
     async def check_unchanged(self) -> None:
         """Nothing to do: what was read is what was sent."""
@@ -120,7 +133,8 @@ class StreamSource:
         if close is not None:
             with anyio.move_on_after(self._work.resources.config.cleanup_seconds, shield=True):
                 try:
-                    await close()
+                    with no_strays():
+                        await close()
                 except Exception as error:  # noqa: BLE001  # the upload has its outcome; this cannot change it
                     _log.warning("closing the source of %s failed with %s", self._name, type(error).__name__)
 

@@ -23,7 +23,7 @@ from asyncsdk.errors import (
     TransferError,
 )
 from asyncsdk.targets import PutTarget
-from asyncsdk.transport.base import FileBody, Reply, Request
+from asyncsdk.transport.base import Reply, Request
 
 __all__ = ["Receipt", "check_announced_size", "check_expected", "put", "send_part", "upload"]
 
@@ -168,10 +168,10 @@ async def send_part(
     request = Request(method, url, headers, body, on_sent=count, timeouts=work.resources.config.timeouts)
     reply = await work.send(request, lane)
     if not 200 <= reply.status < 300:
-        raise work.refused(reply, method, url, expires_at)
-    if isinstance(body, FileBody) and body.checksum is not None and body.checksum.size_bytes != part.size_bytes:
-        # It said yes before it had everything.
-        raise IncompleteTransfer(part.size_bytes, body.checksum.size_bytes, source=work.transfer.name, part=number)
+        raise work.refused(reply, request, expires_at)
+    if count.size_bytes != part.size_bytes:
+        # It said yes before it had everything. What was written to the connection counts, not what was read.
+        raise IncompleteTransfer(part.size_bytes, count.size_bytes, source=work.transfer.name, part=number)
     checksum = await part.sent_crc32c(work, body)
     theirs = reply_crc32c(reply.headers)
     if theirs is not None and theirs != checksum:

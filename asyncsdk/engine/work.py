@@ -14,17 +14,19 @@ from asyncsdk.checksums import crc32c, crc32c_hex
 from asyncsdk.engine.budget import Budget
 from asyncsdk.engine.config import TransferConfig
 from asyncsdk.engine.feed import Feed
+from asyncsdk.engine.health import Health
 from asyncsdk.engine.lanes import LaneName, Slots
 from asyncsdk.engine.meter import Meter
 from asyncsdk.engine.replies import refusal
 from asyncsdk.engine.retries import has_expired, wait_before_next
+from asyncsdk.engine.strays import no_strays
 from asyncsdk.engine.transfers import Download, Outcome, Upload
-from asyncsdk.errors import AsyncSDKError, ResponseError
+from asyncsdk.errors import AsyncSDKError, ConnectionFailed, RequestTimeout, ResponseError
 from asyncsdk.targets import Origin, Target
 from asyncsdk.transport.base import Reply, Request, Transport
 from asyncsdk.transport.threads import Threads
 
-__all__ = ["SMALL_BYTES", "Count", "Resources", "UrlExpired", "Work", "header"]
+__all__ = ["SMALL_BYTES", "Count", "Resources", "UrlExpired", "Work", "header", "renewed"]
 
 SMALL_BYTES = 64 * 1024
 """Up to here bytes are read and checksummed where they are; beyond, in a thread."""
@@ -46,6 +48,7 @@ class Resources:
     threads: Threads
     slots: Slots
     budget: Budget
+    health: Health
 
 
 class UrlExpired(Exception):
@@ -141,12 +144,14 @@ class Work:
     async def send(self, request: Request, lane: LaneName) -> Reply:
         """Send *request* when a slot is free; the reply may be a refusal."""
         async with self.resources.slots.hold(lane):
-            return await self.resources.transport.send(request)
+            reply = await self.resources.transport.send(request)
+        self.resources.health.answered()
+        return reply
 
-    def refused(self, reply: Reply, method: str, url: str, expires_at: float | None) -> Exception:
+    def refused(self, reply: Reply, request: Request, expires_at: float | None) -> Exception:
         """Return what to raise for a refusal: its typed error, or `UrlExpired`."""
-        error = refusal(reply, method, url)
-        if reply.status in _EXPIRED_STATUS and has_expired(url, expires_at, reply.headers):
+        error = refusal(reply, request.method, request.url, request.headers)
+        if reply.status in _EXPIRED_STATUS and has_expired(request.url, expires_at, reply.headers):
             return UrlExpired(error)
         return error
 
@@ -159,9 +164,11 @@ class Work:
     ) -> T:
         """Return what *attempt* returns, trying again after errors that are retryable.
 
-        An expired URL is renewed once; that attempt is not counted against the policy.
+        An expired URL is renewed once; that attempt is not counted against the policy. While nothing gets through at
+        all, what finds no connection is not tried again (`Health`).
         """
         policy = self.resources.config.retry
+        health = self.resources.health
         limit = policy.max_attempts if max_attempts is None else min(max_attempts, policy.max_attempts)
         number = 0
         while True:
@@ -179,9 +186,14 @@ class Work:
                 continue
             except AsyncSDKError as error:
                 count.take_back()
-                if not error.retryable or number >= limit:
+                if not error.retryable or number >= limit or (health.is_down and _is_unreachable(error)):
+                    if _is_unreachable(error):
+                        health.gave_up()
                     raise
                 wait = wait_before_next(policy, number, error)
+            except BaseException:
+                count.take_back()  # whoever catches it starts again, or nobody does
+                raise
             await anyio.sleep(wait)
 
     # --- where to --------------------------------------------------------------------------------------------
@@ -198,7 +210,7 @@ class Work:
                 return True
             if self.feed is None:
                 return False
-            fresh = await self.feed.renew(self.transfer, first_part=first_part)
+            fresh = await renewed(self.feed, self.transfer, first_part=first_part)
             if fresh is None or type(fresh) is not type(stale):
                 return False
             self._end = fresh
@@ -213,12 +225,26 @@ class Work:
         return await self.resources.threads.run(_crc32c_in_pieces, memoryview(data))
 
 
+def _is_unreachable(error: AsyncSDKError) -> bool:
+    return isinstance(error, ConnectionFailed) or (isinstance(error, RequestTimeout) and error.phase == "connect")
+
+
 def _crc32c_in_pieces(view: memoryview) -> int:
     # The checksum takes bytes only: a copy of everything at once would double the memory held.
     value = 0
     for start in range(0, len(view), _CHECKSUM_STEP_BYTES):
         value = crc32c(bytes(view[start : start + _CHECKSUM_STEP_BYTES]), value)
     return value
+
+
+async def renewed(feed: Feed, transfer: Upload | Download, *, first_part: int) -> Target | Origin | None:
+    """Return what the feed gives as a fresh target or origin.
+
+    Raises:
+        StrayCancelledError: The feed was cancelled by itself; that ends the run.
+    """
+    with no_strays():
+        return await feed.renew(transfer, first_part=first_part)
 
 
 def header(headers: Mapping[str, str], name: str) -> str | None:

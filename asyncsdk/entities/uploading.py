@@ -280,7 +280,7 @@ class ItemUploadFeed:
     # --- commit ----------------------------------------------------------------------------------------------
 
     async def _commit(self, outcomes: list[Outcome]) -> None:
-        """Commit in as many messages as it takes for none to be too large; what is wrong with one outcome is its own."""
+        """Commit in as many messages as it takes for none to be too large; what is wrong with one fails it alone."""
         batch: list[tuple[Outcome, CommitEntry]] = []
         size_bytes = 0
         for outcome in outcomes:

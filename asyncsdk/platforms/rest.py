@@ -16,12 +16,15 @@ from pydantic import TypeAdapter, ValidationError
 from asyncsdk._version import __version__
 from asyncsdk.errors import (
     AsyncSDKError,
+    BadRequest,
     ConfigError,
     ConnectionFailed,
     MalformedResponse,
+    NotFound,
     RequestError,
     RequestTimeout,
     ResponseError,
+    ServerError,
     redact_url,
     response_error,
 )
@@ -48,7 +51,8 @@ class RestPlatform:
 
     The token goes to that server only: redirects are not followed. What failed in a way that may pass (no connection,
     5xx, 429) is repeated up to three times, with waits that grow and are random ("full jitter") or are what the server
-    asks for; creating without an id of one's own is not repeated, because the first call may have been heard.
+    asks for; creating without an id of one's own is not repeated, because the first call may have been heard. When a
+    delete is repeated after an attempt that may have been heard, finding nothing any more is success.
 
     Args:
         url: Of the server, e.g. ``http://127.0.0.1:8750``.
@@ -88,17 +92,21 @@ class RestPlatform:
         """Return the server's reply; see `asyncsdk.platforms.base.Platform.send`."""
         path, values = message.split()
         route = message.route
-        content = orjson.dumps(values) if route.has_body else None
+        content = _dump(values) if route.has_body else None
         params = {} if route.has_body else {name: query_text(value) for name, value in values.items()}
         attempts = MAX_ATTEMPTS if message.is_repeatable else 1
         attempt = 1
+        may_be_done = False
         while True:
             try:
                 response = await self._request(route.method, path, params, content)
                 return await self._reply(type(message), response)
             except (RequestError, ResponseError) as error:
+                if may_be_done and isinstance(error, NotFound) and route.method == "DELETE":
+                    return _validate_empty(type(message))
                 if not error.retryable or attempt >= attempts:
                     raise
+                may_be_done = may_be_done or _may_be_done(error)
                 await sleep(_wait_seconds(error, attempt))
             attempt += 1
 
@@ -142,6 +150,25 @@ class RestPlatform:
         if len(content) > LARGE_BYTES:
             return await to_thread(_validate, message_type, content, response)
         return _validate(message_type, content, response)
+
+
+def _dump(values: Mapping[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(values)
+    except orjson.JSONEncodeError as error:  # integers over 64 bits, nesting over 254 levels
+        raise BadRequest(f"the message cannot be sent as JSON: {error}") from None  # it holds the values
+
+
+def _may_be_done(error: RequestError | ResponseError) -> bool:
+    """Whether the server may have done what was asked although *error* is all that is known of it."""
+    if isinstance(error, RequestError):
+        return not isinstance(error.__cause__, (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout))
+    return isinstance(error, (ServerError, MalformedResponse))
+
+
+def _validate_empty(message_type: type[Message[R]]) -> R:
+    reply: R = _adapter(message_type).validate_python({})
+    return reply
 
 
 def _validate(message_type: type[Message[R]], content: bytes, response: httpx.Response) -> R:

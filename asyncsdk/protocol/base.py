@@ -59,7 +59,10 @@ _MILLISECOND = timedelta(milliseconds=1)
 
 def _timestamp_from_wire(value: Any) -> Any:
     if isinstance(value, int) and not isinstance(value, bool):
-        return _EPOCH + timedelta(milliseconds=value)
+        try:
+            return _EPOCH + timedelta(milliseconds=value)
+        except OverflowError:
+            raise ValueError("a time lies between the years 1 and 9999; give milliseconds since 1970 UTC") from None
     return value
 
 
@@ -221,20 +224,23 @@ def Delete(path: str) -> Route:  # noqa: N802
     return Route("DELETE", path)
 
 
+_MAX_PROBLEMS = 5
 _registry: dict[str, type[Message[Any]]] = {}
 
 
 def _explained(error: ValidationError) -> AsyncSDKError:
-    """Return the route DELETE *path*."""
-    """Return the route PATCH *path*."""
-    """Return the route POST *path*."""
-    """Return the route GET *path*."""
-    first = error.errors(include_url=False, include_input=False)[0]
-    cause = first.get("ctx", {}).get("error")
+    """Return what to raise in place of pydantic's error, which would quote the values."""
+    problems = error.errors(include_url=False, include_input=False)
+    cause = problems[0].get("ctx", {}).get("error")
     if isinstance(cause, InvalidName):
         return cause
-    where = ".".join(str(part) for part in first["loc"])
-    return BadRequest(f"{where or 'message'}: {first['msg'].removeprefix('Value error, ')}")
+    shown = [
+        f"{'.'.join(map(str, problem['loc']))[:200] or 'message'}: {problem['msg'].removeprefix('Value error, ')}"
+        for problem in problems[:_MAX_PROBLEMS]
+    ]
+    if len(problems) > _MAX_PROBLEMS:
+        shown.append(f"and {len(problems) - _MAX_PROBLEMS} more")
+    return BadRequest("; ".join(shown))
 
 
 class Message(Value, Generic[R]):
@@ -247,17 +253,19 @@ class Message(Value, Generic[R]):
     repeatable_by: ClassVar[str | None] = None
     """The field that makes repeating the message safe when it is given; None: it is safe as it is."""
 
-    def __init__(self, **fields: Any) -> None:
+    def __init__(self, /, **fields: Any) -> None:
         """Build the message.
 
         Raises:
             InvalidName: A name or path cannot be used.
-            BadRequest: Another field makes no sense; the message says which and why.
+            BadRequest: Other fields make no sense; the message says which and why, and never their values.
         """
         try:
             super().__init__(**fields)
         except ValidationError as error:
             raise _explained(error) from None
+        except RecursionError:
+            raise BadRequest("the message is nested too deeply") from None
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:

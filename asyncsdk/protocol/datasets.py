@@ -87,7 +87,10 @@ class ListDatasets(ListMessage[DatasetRecord]):
 
 
 class UpdateDataset(Message[DatasetRecord]):
-    """Change the fields that are given; refused when the dataset changed since ``if_updated_at``."""
+    """Change the fields that are given; refused when the dataset changed since ``if_updated_at``.
+
+    Metadata of a read-only dataset changes only together with ``is_readonly=False``.
+    """
 
     route: ClassVar = Patch("/datasets/{dataset_id}")
     dataset_id: Id

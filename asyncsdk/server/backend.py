@@ -67,7 +67,7 @@ class Backend:
         """Open a data folder; make it, or upgrade it after a backup, when needed.
 
         Args:
-            folder: Made with mode 0700 when missing.
+            folder: Made with mode 0700 when missing; keeps its mode otherwise, and what is made in it is private.
 
         Raises:
             StoreError: The folder cannot be used, its database is damaged or not ours, or a newer release made it.
@@ -77,6 +77,7 @@ class Backend:
         data.make()
         with data.locked():
             secret = data.secret()
+            data.make_private()
             migrations.prepare(data.database, backups=data.backups)
             database = Database(data.database, version=migrations.SCHEMA_VERSION)
             try:

@@ -2,13 +2,13 @@
 
 ::
 
-    DATA/                  mode 0700
-      asyncsdk.db          metadata (with -wal and -shm beside it while open)
+    DATA/                  mode 0700 when made here; a folder that was there keeps its own
+      asyncsdk.db          metadata (with -wal and -shm beside it while open), mode 0600
       secret               32 bytes that sign keys and URLs, mode 0600
       token                token of the owner, made when it is first asked for, mode 0600
       lock                 held while the folder is made, upgraded, or a private file is written
-      backups/             copies of the database from before upgrades
-      objects/  staging/   bytes; see `asyncsdk.server.objects.local`
+      backups/             copies of the database from before upgrades, mode 0700
+      objects/  staging/   bytes, mode 0700; see `asyncsdk.server.objects.local`
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +27,16 @@ from asyncsdk.errors import StoreError
 __all__ = ["DataFolder"]
 
 _SECRET_BYTES = 32
+_DATABASE = "asyncsdk.db"
+_PRIVATE = (
+    *(f"{_DATABASE}{suffix}" for suffix in ("", "-wal", "-shm")),
+    "secret",
+    "token",
+    "lock",
+    "backups",
+    "objects",
+    "staging",
+)
 
 
 class DataFolder:
@@ -33,7 +44,7 @@ class DataFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.database = path / "asyncsdk.db"
+        self.database = path / _DATABASE
         self.backups = path / "backups"
         self._secret = path / "secret"
         self._token = path / "token"
@@ -45,12 +56,26 @@ class DataFolder:
             StoreError: It cannot be made or entered.
         """
         try:
-            if not self.path.is_dir():
-                self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if not self.database.exists():
-                self.path.chmod(0o700)
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise StoreError(self.path, f"cannot be the data folder: {error.strerror}") from error
+
+    def make_private(self) -> None:
+        """See to it that others can read nothing of what is in the folder, whoever can enter it.
+
+        The database is made, empty, when it is missing: SQLite would go by the umask, and its log goes by the database.
+        What belongs to another user and symbolic links stay as they are. The caller holds the lock.
+
+        Raises:
+            StoreError: A file cannot be made or changed.
+        """
+        try:
+            if not self.database.exists():
+                os.close(os.open(self.database, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            for name in _PRIVATE:
+                _take_from_others(self.path / name)
+        except OSError as error:
+            raise StoreError(self.database, f"cannot be made private: {error.strerror}") from error
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -112,3 +137,13 @@ class DataFolder:
             raise StoreError(path, f"cannot be written: {error.strerror}") from error
         finally:
             Path(temporary).unlink(missing_ok=True)
+
+
+def _take_from_others(path: Path) -> None:
+    try:
+        facts = path.lstat()
+    except FileNotFoundError:
+        return
+    mode = stat.S_IMODE(facts.st_mode)
+    if mode & 0o077 and not stat.S_ISLNK(facts.st_mode) and facts.st_uid == os.geteuid():
+        path.chmod(mode & 0o700)

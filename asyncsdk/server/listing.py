@@ -12,7 +12,9 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import math
 import operator
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
@@ -22,7 +24,7 @@ from sqlalchemy import ColumnElement, Connection, Integer, Select, and_, false, 
 from sqlalchemy import literal as bound
 from sqlalchemy import select as select_from
 
-from asyncsdk.domain.filters import AllOf, AnyOf, Condition, Filter, Not, Scalar
+from asyncsdk.domain.filters import FIELD_PATTERN, AllOf, AnyOf, Condition, Filter, Not, Scalar
 from asyncsdk.errors import BadRequest
 from asyncsdk.protocol.base import ListMessage, Page, Record
 
@@ -87,8 +89,9 @@ class Listing:
         found = self.fields.get(name)
         if found is not None:
             return found
-        if self.metadata is not None and name.startswith("metadata."):
-            path = "$" + "".join(f'."{key}"' for key in name.split(".")[1:])
+        if self.metadata is not None and name.startswith("metadata.") and re.fullmatch(FIELD_PATTERN, name):
+            # Keys are written as in the stored text, where backslashes and control characters are escaped.
+            path = "$" + "".join(f".{orjson.dumps(key).decode()}" for key in name.split(".")[1:])
             return Field(func.json_extract(self.metadata, bound(path)), kind="json", is_nullable=True)
         allowed = ", ".join(sorted(self.fields)) + (", metadata.KEY" if self.metadata is not None else "")
         raise BadRequest(f"there is no field {name!r} here; there are {allowed}")
@@ -196,7 +199,7 @@ def _check_kind(name: str, field: Field, value: Scalar) -> None:
         case "boolean":
             good = isinstance(value, bool)
         case _:
-            good = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= _MAX_INTEGER
+            good = _is_number(value)
     if not good:
         raise BadRequest(f"field {name!r} is compared with a {field.kind}, not with {value!r:.40}")
 
@@ -218,7 +221,7 @@ def _compare_json(column: ColumnElement[Any], kind: ColumnElement[Any], conditio
         case "ne":
             return not_(func.coalesce(_equals_json(column, kind, value), false()))
         case "in":
-            return or_(false(), *(_equals_json(column, kind, v) for v in value))
+            return _among_json(column, kind, value)
         case "prefix":
             return and_(kind == "text", _has_prefix(column, value))
         case "contains":
@@ -240,8 +243,29 @@ def _equals_json(column: ColumnElement[Any], kind: ColumnElement[Any], value: Sc
     return and_(kind.in_(_JSON_NUMBERS), column == value)
 
 
+def _among_json(column: ColumnElement[Any], kind: ColumnElement[Any], values: Sequence[Scalar]) -> ColumnElement[bool]:
+    """One comparison for each kind of value: a thousand joined by OR are deeper than SQLite goes."""
+    ways: list[ColumnElement[bool]] = [_equals_json(column, kind, None)] if None in values else []
+    if truths := {value for value in values if isinstance(value, bool)}:
+        ways.append(kind.in_(["true" if truth else "false" for truth in sorted(truths)]))
+    if texts := [value for value in values if isinstance(value, str)]:
+        ways.append(and_(kind == "text", column.in_(texts)))
+    if numbers := [value for value in values if isinstance(value, (int, float)) and not isinstance(value, bool)]:
+        for number in numbers:
+            _check_json_number("metadata", number)
+        ways.append(and_(kind.in_(_JSON_NUMBERS), column.in_(numbers)))
+    return or_(false(), *ways)
+
+
+def _is_number(value: Any) -> bool:
+    """Whether SQLite takes the value as a number: integers have 64 bits, floats any size."""
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) <= _MAX_INTEGER
+
+
 def _check_json_number(name: str, value: Any) -> None:
-    if isinstance(value, (int, float)) and not abs(value) <= _MAX_INTEGER:  # NaN is refused too
+    if not isinstance(value, str) and not _is_number(value):
         raise BadRequest(f"field {name!r} cannot be compared with {value!r:.40}")
 
 
@@ -380,6 +404,6 @@ def _fits(field: Field, value: Any) -> bool:
         case "text":
             return isinstance(value, str)
         case "number":
-            return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= _MAX_INTEGER
+            return _is_number(value)
         case _:
-            return isinstance(value, (str, int, float)) and (isinstance(value, str) or abs(value) <= _MAX_INTEGER)
+            return isinstance(value, str) or _is_number(value)

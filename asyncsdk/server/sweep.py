@@ -103,7 +103,8 @@ def reap(database: Database, objects: LocalObjects, *, max_batches: int | None =
             rows = connection.execute(statement).all()
             if not rows:
                 break
-            # Under the write lock: nobody can point to them again meanwhile. A crash before the end keeps the rows.
+            # Under the write lock, under which a commit also looks whether what it published before is still there:
+            # nobody points to them again meanwhile. A crash before the end keeps the rows.
             objects.unstage([(row.id, row.crc32c) for row in rows])
             objects.remove([row.id for row in rows])
             connection.execute(delete(blobs).where(blobs.c.id.in_([row.id for row in rows])))

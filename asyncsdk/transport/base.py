@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from asyncsdk.checksums import Crc32c
-from asyncsdk.errors import SourceChanged, redact_url
+from asyncsdk.errors import SourceChanged, os_errors, redact_url
 
 __all__ = [
     "Body",
@@ -106,9 +106,11 @@ class FileBody:
 
         Raises:
             SourceChanged: The file ends before ``stop``.
+            SourceUnreadable: The operating system cannot read it.
         """
         wanted = min(size_bytes, self.size_bytes - offset)
-        data = os.pread(self.fd, wanted, self.start + offset)
+        with os_errors("source", source=self.name):
+            data = os.pread(self.fd, wanted, self.start + offset)
         if not data and wanted:
             raise SourceChanged(
                 f"{self.name}: ends after {self.start + offset} bytes, {self.stop} were there when it was opened; "

@@ -223,7 +223,7 @@ class _Exchange:
     async def run(self, address: Address, target: bytes) -> Reply:
         response: httpx.Response | None = None
         try:
-            response = await self._connection.handle(self._build(address, target))
+            response = await self._begin(address, target)
             self._phases["read"] = self._timeouts.idle
             self._connection.served += 1
             self._connection.stream = response.extensions.get("network_stream")
@@ -237,6 +237,16 @@ class _Exchange:
                 with anyio.CancelScope(shield=True):
                     await self._abandon(response)
             raise
+
+    async def _begin(self, address: Address, target: bytes) -> httpx.Response:
+        try:
+            return await self._connection.handle(self._build(address, target))
+        except (UnicodeError, TypeError):  # headers beyond ASCII or no text, host names that no resolver takes
+            raise self._unsendable() from None
+
+    def _unsendable(self) -> ConfigError:
+        url = redact_url(self._request.url)
+        return ConfigError(f"this request cannot be sent, its URL or headers hold what HTTP forbids: {url}")
 
     def _build(self, address: Address, target: bytes) -> httpx.Request:
         request = self._request
@@ -328,7 +338,7 @@ class _Exchange:
         if isinstance(error, httpx.TimeoutException):
             return RequestTimeout("reply", self._timeouts.idle if begun else self._timeouts.reply, url)
         if isinstance(error, (httpx.LocalProtocolError, httpx.UnsupportedProtocol, httpx.InvalidURL)):
-            return ConfigError(f"this request cannot be sent, its URL or headers hold what HTTP forbids: {url}")
+            return self._unsendable()
         if begun:
             return self._broken_body(error, url)
         reason = str(error)
@@ -347,7 +357,11 @@ class _Exchange:
 
     def _broken_body(self, error: Exception, url: str) -> Exception:
         declared = self._head.headers.get("content-length", "") if self._head is not None else ""
-        if declared.isdigit() and "transfer-encoding" not in (self._head.headers if self._head else ()):
+        if (
+            declared.isdecimal()
+            and len(declared) < 20
+            and "transfer-encoding" not in (self._head.headers if self._head else ())
+        ):
             return IncompleteTransfer(int(declared), self._received, source=url, bytes_done=self._received)
         if isinstance(error, httpx.NetworkError) or "closed connection" in str(error):
             return ConnectionFailed(f"the connection broke after {self._received} bytes of the reply: {url}")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 import anyio
 
-__all__ = ["Threads"]
+__all__ = ["Threads", "run_abandonable"]
 
 T = TypeVar("T")
 
@@ -67,3 +69,44 @@ class Threads:
         if self._pool is not None:
             self._pool.shutdown(wait=False)
             self._pool = None
+
+
+async def run_abandonable(function: Callable[..., T], *args: object, grace_seconds: float) -> T:
+    """Return ``function(*args)``, run in a daemon thread of its own that a cancellation does not wait for for ever.
+
+    For what may block without end and uses nothing that is closed here: reading a file object of the caller, which may
+    be a pipe. `Threads` waits without limit, and the interpreter waits for its threads.
+
+    Args:
+        grace_seconds: How long a cancelled call waits for the thread before it leaves it behind.
+    """
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def call() -> None:
+        set_result: Callable[[], object]
+        try:
+            result = function(*args)
+        except BaseException as raised:  # noqa: BLE001  # raised again where it is awaited
+            error = _as_exception(raised)
+            set_result = lambda: None if future.done() else future.set_exception(error)  # noqa: E731
+        else:
+            set_result = lambda: None if future.done() else future.set_result(result)  # noqa: E731
+        with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more
+            loop.call_soon_threadsafe(set_result)
+
+    threading.Thread(target=call, name="asyncsdk-source", daemon=True).start()
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        with anyio.move_on_after(grace_seconds, shield=True):
+            await asyncio.wait((future,))
+        if future.done() and not future.cancelled():
+            future.exception()  # looked at, so that asyncio does not call it never retrieved
+        future.cancel()
+        raise
+
+
+def _as_exception(raised: BaseException) -> BaseException:
+    # asyncio refuses StopIteration, which would end a coroutine instead of failing it.
+    return RuntimeError("a thread raised StopIteration") if isinstance(raised, StopIteration) else raised

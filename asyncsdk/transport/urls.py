@@ -47,7 +47,10 @@ def split_url(url: str) -> tuple[Address, bytes]:
     target = url[end:].partition("#")[0]
     if not target.startswith("/"):
         target = f"/{target}"
-    return address, (target if target.isascii() else quote(target, safe=_EVERY_ASCII)).encode("ascii")
+    try:
+        return address, (target if target.isascii() else quote(target, safe=_EVERY_ASCII)).encode("ascii")
+    except UnicodeError:  # half of a surrogate pair
+        raise ConfigError(f"{redact_url(url)!a} is no URL that can be requested") from None
 
 
 @lru_cache(maxsize=256)
@@ -61,7 +64,10 @@ def _address(origin: str) -> Address:
         raise ConfigError(f"{redact_url(origin)!r} is no URL that can be requested")
     shown = f"[{host}]" if ":" in host else host
     if not shown.isascii():
-        shown = shown.encode("idna").decode("ascii")
+        try:
+            shown = shown.encode("idna").decode("ascii")
+        except UnicodeError:
+            raise ConfigError(f"{redact_url(origin)!a} is no URL that can be requested") from None
     default_port = 80 if parts.scheme == "http" else 443
     authority = shown if port is None or port == default_port else f"{shown}:{port}"
     return Address(parts.scheme, host, authority)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import filecmp
 import json
 import os
@@ -22,6 +23,7 @@ import pytest
 
 from asyncsdk.cli import main
 from asyncsdk.cli.exits import ExitCode
+from asyncsdk.cli.reports import read_failed
 
 WAIT_SECONDS = 50
 
@@ -242,6 +244,77 @@ def test_folder_that_could_not_be_listed_is_walked_again(call: Caller, photos: P
     assert said.status == 0
     assert [record.get("name") for record in said.records] == ["train/grün ü#?.jpg", None]
     assert [json.loads(line)["status"] for line in report.read_text().splitlines()] == ["done"]
+
+
+def test_retry_keeps_the_name_that_was_refused(call: Caller, photos: Path, tmp_path: Path) -> None:
+    """A name that is no Unicode is refused again, not replaced by the text that stands for it in the report."""
+    (photos / os.fsdecode(b"bad\xff.jpg")).write_bytes(b"x")
+    report = tmp_path / "report.jsonl"
+    arguments = ["upload", photos, "d", "--create", "--report", report, "--json"]
+    refused = [entry for entry in call(*arguments).records if entry.get("status") == "failed"]
+    assert [entry["code"] for entry in refused] == ["invalid_name"]
+    said = call(*arguments, "--retry", report)
+    assert said.status == ExitCode.SOME_FAILED
+    assert said.records[:-1] == refused
+    assert len(call("items", "list", "d", "--json").records) == 6
+
+
+def test_folder_that_stays_unreadable_stays_a_failure(
+    call: Caller, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A retry passes it by, tries the rest, and leaves it in the report for the next one."""
+    list_folder = os.scandir
+
+    def closed(folder: Any = ".") -> Any:
+        if not isinstance(folder, int) and os.fspath(folder) == str(photos / "train"):
+            raise PermissionError(errno.EACCES, "Permission denied", os.fspath(folder))
+        return list_folder(folder)
+
+    (photos / "zlater").symlink_to(tmp_path / "later")
+    report = tmp_path / "report.jsonl"
+    arguments = ["upload", photos, "d", "--create", "--report", report, "--json"]
+    monkeypatch.setattr(os, "scandir", closed)
+    assert call(*arguments).summary["failures_by_code"] == {"source_unreadable": 1, "source_not_found": 1}
+    (tmp_path / "later").write_bytes(b"here now")
+    said = call(*arguments, "--retry", report)
+    assert said.status == ExitCode.SOME_FAILED
+    assert {entry["name"]: entry["status"] for entry in said.records[:-1]} == {"train": "failed", "zlater": "done"}
+    assert [entry["name"] for entry in read_failed(report, "upload")] == ["train"]
+    monkeypatch.setattr(os, "scandir", list_folder)
+    said = call(*arguments, "--retry", report)
+    assert (said.status, said.summary["done"]) == (0, 2)
+    assert list(read_failed(report, "upload")) == []
+
+
+@pytest.mark.parametrize(
+    "command_line",
+    ["upload {} d --create", "checkpoint upload {} m --create", "transfer {}",
+     "predictions upload {} d --task t --create --kind classification --category c"],
+)  # fmt: skip
+def test_report_does_not_overwrite_the_input(call: Caller, tmp_path: Path, command_line: str) -> None:
+    """Neither by name nor through a link; nothing is made on the platform either."""
+    source, link = tmp_path / "input.jsonl", tmp_path / "link"
+    source.write_bytes(b"precious\n")
+    link.symlink_to(source)
+    for report in (source, link):
+        said = call(*command_line.format(source).split(), "--report", report)
+        assert said.status == ExitCode.USAGE
+        assert f"--report would overwrite {source}; name another file" in said.err
+        assert source.read_bytes() == b"precious\n"
+    assert call("datasets", "list", "--json").out + call("models", "list", "--json").out == ""
+
+
+def test_report_does_not_overwrite_the_manifest_on_standard_input(tmp_path: Path) -> None:
+    """A redirected file is known although its name is not."""
+    manifest = tmp_path / "m.jsonl"
+    manifest.write_bytes(b"precious\n")
+    with manifest.open() as file:
+        done = subprocess.run(
+            command("transfer", "-", "--report", manifest), stdin=file, capture_output=True, text=True
+        )
+    assert done.returncode == ExitCode.USAGE
+    assert "--report would overwrite standard input" in done.stderr
+    assert manifest.read_bytes() == b"precious\n"
 
 
 def test_report_inside_the_folder_is_not_uploaded(call: Caller, photos: Path) -> None:
@@ -475,6 +548,27 @@ def test_items_are_listed_shown_and_deleted(call: Caller, photos: Path) -> None:
     assert call("items", "get", "p/d", "a.jpg").status == ExitCode.NOT_FOUND
 
 
+def test_item_is_made_from_a_file(call: Caller, photos: Path) -> None:
+    """Under its own name or another, with metadata; what is there is refused, or with --exist-ok replaced."""
+    call("datasets", "create", "d")
+    create = ["items", "create", "d", photos / "a.jpg"]
+    assert call(*create, "--dry-run").status == 0
+    assert call("items", "list", "d", "--json").out == ""
+    made = call(*create, "--metadata", '{"k": 1}', "--json").records
+    assert [(item["path"], item["size_bytes"], item["metadata"]) for item in made] == [("a.jpg", 100, {"k": 1})]
+    assert call("items", "get", "d", "a.jpg", "--json").records == made
+    assert "path:       train/b.jpg" in call(*create, "--path", "train/b.jpg").out
+    said = call(*create, "--json")
+    assert (said.status, said.records[0]["error"]["code"]) == (ExitCode.REFUSED, "conflict")
+    assert call(*create, "--exist-ok", "--json").records == made
+    (photos / "a.jpg").write_bytes(b"other")
+    assert call(*create, "--exist-ok", "--json").records[0]["size_bytes"] == 5
+    assert call("items", "create", "d", photos / "nowhere").status == ExitCode.NOT_FOUND
+    assert call("items", "create", "d", photos / "train").status == ExitCode.LOCAL
+    assert call(*create, "--path", "../up").status == ExitCode.REFUSED
+    assert len(call("items", "list", "d", "--json").records) == 2
+
+
 def test_ambiguous_models_are_told_with_their_ids(call: Caller) -> None:
     """Model names may repeat; then only the id will do."""
     ids = [call("models", "create", "m", "--json").records[0]["id"] for _ in range(2)]
@@ -522,6 +616,17 @@ def test_dry_run_changes_nothing(call: Caller, photos: Path, tmp_path: Path) -> 
     assert call("models", "list", "--json").out == ""
     assert call("datasets", "create", "e", "--dry-run").status == 0
     assert len(call("datasets", "list", "--json").records) == 1
+
+
+def test_dry_run_chooses_a_single_file_as_the_upload_does(call: Caller, photos: Path) -> None:
+    """Patterns count for a file that is named itself, whether the dataset is there or not."""
+    arguments = ["upload", photos / "a.jpg", "d", "--create", "--json"]
+    for _ in range(2):
+        assert call(*arguments, "--dry-run", "--include", "*.jpg").records[0]["name"] == "a.jpg"
+        for options in (["--exclude", "a.*"], ["--include", "*.png"]):
+            dry, wet = (call(*arguments, *options, *dry_run) for dry_run in (["--dry-run"], []))
+            assert (dry.status, dry.records[-1]) == (ExitCode.NOT_FOUND, wet.records[-1])
+            assert "summary" in dry.records[0]
 
 
 @pytest.mark.parametrize(
@@ -637,6 +742,18 @@ def test_reader_that_goes_away_is_no_error(call: Caller, photos: Path) -> None:
     assert (process.returncode, err) == (ExitCode.BROKEN_PIPE, "")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, the disk that is always full")
+@pytest.mark.parametrize("options", [[], ["--json"]], ids=["text", "json"])
+def test_full_disk_behind_standard_output_is_told(call: Caller, options: list[str]) -> None:
+    """One sentence, no traceback, the exit status of a full disk."""
+    assert call("projects", "create", "p").status == 0
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(command("projects", "list", *options), stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == ExitCode.LOCAL
+    assert done.stderr.startswith("asyncsdk: error: ")
+    assert done.stderr.count("\n") == 1
+
+
 # --- signals -------------------------------------------------------------------------------------------------
 
 
@@ -669,9 +786,15 @@ def test_signal_stops_an_upload_cleanly(
     assert [next(iter(record)) for record in said.records[-2:]] == ["summary", "error"]
     assert said.records[-2]["summary"]["is_complete"] is False
     assert "Traceback" not in err
-    for line in report.read_text().splitlines():
-        assert json.loads(line)["name"] == "a"
+    *whole, last = map(json.loads, report.read_text().splitlines())
+    assert [line["name"] for line in whole] in ([], ["a"])
+    assert last == {"operation": "upload", "name": "", "status": "incomplete"}
     assert [path for path in (folder / "staging").rglob("*") if path.is_file()] == []
+    retry = ["upload", source, f"big-{number.name}", "--create", "--retry", report, "--report", report]
+    said = run(*retry, **environment)
+    assert said.status == ExitCode.SOME_FAILED
+    assert "run the command again without --retry" in said.err
+    assert json.loads(report.read_text().splitlines()[-1]) == last
 
 
 def test_signal_during_a_download_leaves_no_half_file(call: Caller, tmp_path: Path) -> None:

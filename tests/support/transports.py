@@ -29,6 +29,8 @@ class InstantTransport:
                 body.read(offset, _CHUNK)
         if body is not None:
             self.sent += body.size_bytes
+            if request.on_sent is not None:
+                request.on_sent(body.size_bytes)
         return Reply(200, Headers([("ETag", '"e"')]))
 
     def _serve(self, request: Request) -> Reply:

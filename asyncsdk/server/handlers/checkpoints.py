@@ -21,7 +21,7 @@ from asyncsdk.protocol.checkpoints import (
     PreparedCheckpointDownload,
 )
 from asyncsdk.protocol.uploads import PreparedUpload
-from asyncsdk.server.handlers.commits import add_blobs, drop_references, has_arrived
+from asyncsdk.server.handlers.commits import add_blobs, drop_references, has_arrived, is_published
 from asyncsdk.server.handlers.entities import add, fetch, to_record
 from asyncsdk.server.handlers.keys import check_key, never_arrived
 from asyncsdk.server.handlers.registry import Context, StagedObject, handles
@@ -104,7 +104,7 @@ def commit_checkpoint(context: Context, message: CommitCheckpoint) -> Checkpoint
     model = fetch(context, models, message.model_id, "model")
     object_id = check_key(context, message.key, model.id)
     if not _committed_before(context, message, object_id):
-        if (object_id, message.crc32c) not in context.published:
+        if not is_published(context, object_id, size_bytes=message.size_bytes, crc32c=message.crc32c):
             raise context.unpublished.get(object_id) or never_arrived()
         if message.epoch is not None:
             _remove(context, (checkpoints.c.model_id == model.id) & (checkpoints.c.epoch == message.epoch))

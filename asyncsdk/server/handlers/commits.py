@@ -27,12 +27,21 @@ from asyncsdk.server.handlers.uploads import items_at, taken
 from asyncsdk.server.objects.signing import object_etag
 from asyncsdk.server.schema import blobs, datasets, items
 
-__all__ = ["add_blobs", "drop_references", "has_arrived"]
+__all__ = ["add_blobs", "drop_references", "has_arrived", "is_published"]
 
 
 def has_arrived(context: Context, object_id: str, *, size_bytes: int, crc32c: str) -> bool:
     """Whether an object lies staged with this size and checksum, young enough that no sweep is near."""
     return not is_too_old(context, object_id) and context.objects.staged_size(object_id, crc32c) == size_bytes
+
+
+def is_published(context: Context, object_id: str, *, size_bytes: int, crc32c: str) -> bool:
+    """Whether an arrival of this message is durable and still there. Ask under the write lock.
+
+    What was published before the lock was taken may be gone: a repetition of the message committed it, somebody deleted
+    the item, and the object with it.
+    """
+    return (object_id, crc32c) in context.published and context.objects.size(object_id) == size_bytes
 
 
 def add_blobs(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
@@ -164,6 +173,7 @@ class _Commit:
             raise taken(item.path, item.id)
         if self._on_existing == "skip_same" and is_same:
             return self._unchanged(entry, item)
+        self._require(entry, object_id)
         self._take_object(entry, object_id)
         self._dropped.append(item.blob_id)
         self._size_change += entry.size_bytes - item.size_bytes
@@ -205,14 +215,13 @@ class _Commit:
 
     def _require(self, entry: CommitEntry, object_id: str) -> None:
         """Refuse an entry whose object is not durable here with this size and checksum."""
-        if (object_id, entry.crc32c) in self._context.published:
+        if is_published(self._context, object_id, size_bytes=entry.size_bytes, crc32c=entry.crc32c):
             return
         if self._stored.get(object_id) == (entry.size_bytes, entry.crc32c):
             return
         raise self._context.unpublished.get(object_id) or never_arrived()
 
     def _take_object(self, entry: CommitEntry, object_id: str) -> None:
-        self._require(entry, object_id)
         self._settled.append((object_id, entry.crc32c))
         self._added.append(
             {

@@ -62,7 +62,7 @@ def fetch_writable_dataset(context: Context, dataset_id: str) -> Row[Any]:
     """
     row = fetch_dataset(context, dataset_id)
     if row.is_readonly:
-        raise Conflict(f"dataset {row.name!r} is read-only; update it with is_readonly=False first", ids=(row.id,))
+        raise _readonly(row)
     return row
 
 
@@ -104,6 +104,9 @@ def list_datasets(context: Context, message: ListDatasets) -> Page[DatasetRecord
 @handles(UpdateDataset, role="editor", writes=True)
 def update_dataset(context: Context, message: UpdateDataset) -> DatasetRecord:
     row = fetch_dataset(context, message.dataset_id)
+    changes_metadata = message.metadata is not None and message.metadata != row.metadata
+    if row.is_readonly and changes_metadata and message.is_readonly is not False:
+        raise _readonly(row)
     if message.name is not None:
         other = _named(context, row.project_id, message.name)
         if other is not None and other.id != row.id:
@@ -115,6 +118,10 @@ def update_dataset(context: Context, message: UpdateDataset) -> DatasetRecord:
 def delete_dataset(context: Context, message: DeleteDataset) -> Empty:
     removal.delete_dataset(context, fetch_writable_dataset(context, message.dataset_id).id)
     return Empty()
+
+
+def _readonly(row: Row[Any]) -> Conflict:
+    return Conflict(f"dataset {row.name!r} is read-only; update it with is_readonly=False first", ids=(row.id,))
 
 
 def _named(context: Context, project_id: str, name: str) -> Row[Any] | None:

@@ -73,7 +73,9 @@ def change(
 ) -> Row[Any]:
     """Set those of *names* that the message gives, provided the row is as old as the message thinks.
 
-    A field given as None counts as not given: no field can be emptied that way.
+    A field given as None counts as not given: no field can be emptied that way. When the row holds already all that is
+    given, nothing is done and the condition is not looked at: the message may be the repetition of one whose reply was
+    lost, which meets its own change.
 
     Args:
         context: Of the message.
@@ -85,23 +87,29 @@ def change(
 
     Raises:
         Conflict: The row changed since ``if_updated_at`` (status 412).
+        BadRequest: ``if_updated_at`` has no time zone.
     """
     known: datetime | None = message.if_updated_at  # type: ignore[attr-defined]  # every update message has it
-    if known is not None and milliseconds(known) != row.updated_at:
+    expected = None if known is None else milliseconds(known)
+    given = {name: _as_stored(getattr(message, name)) for name in names if name in message.model_fields_set}
+    changes = {name: value for name, value in given.items() if value is not None and value != row._mapping[name]}
+    if not changes:
+        return row
+    if expected is not None and expected != row.updated_at:
         raise Conflict(
             "it was changed meanwhile; refresh it, then change it again",
             status=412,
             code="precondition_failed",
             ids=(row.id,),
         )
-    given = {name: getattr(message, name) for name in names if name in message.model_fields_set}
-    changes = {name: value for name, value in given.items() if value is not None and value != row._mapping[name]}
-    if not changes:
-        return row
     # Strictly greater than before, so that two changes within one millisecond are told apart.
     changes["updated_at"] = max(context.now_ms, row.updated_at + 1)
     context.connection.execute(update(table).where(table.c.id == row.id).values({**changes, **(extra or {})}))
     return context.connection.execute(select(table).where(table.c.id == row.id)).one()
+
+
+def _as_stored(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def milliseconds(moment: datetime) -> int:

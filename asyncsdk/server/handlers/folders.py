@@ -34,10 +34,14 @@ class FolderCheck:
             return
         parents = {parent for path in paths for parent in _parents(path)}
         if parents:
-            taken = select(items.c.path).where(items.c.dataset_id == dataset_id, items.c.path.in_(parents))
+            # As one parameter: a thousand deep paths have more parents than a statement takes parameters.
+            among = _values(parents, "parents")
+            taken = select(items.c.path).where(
+                items.c.dataset_id == dataset_id, items.c.path.in_(select(among.c.value))
+            )
             self._files.update(context.connection.execute(taken).scalars())
         # "0" is the character after "/": the range holds exactly what lies below the path, and the index serves it.
-        given: Any = func.json_each(orjson.dumps(list(paths)).decode()).table_valued("value", name="given")
+        given = _values(paths, "given")
         below = (
             select(items.c.id)
             .where(
@@ -63,6 +67,10 @@ class FolderCheck:
                 raise Conflict(f"{parent!r} is an item already, so that nothing can lie below it; choose another path")
         self._files.add(path)
         self._folders.update(parents)
+
+
+def _values(texts: Collection[str], name: str) -> Any:
+    return func.json_each(orjson.dumps(list(texts)).decode()).table_valued("value", name=name)
 
 
 def _parents(path: str) -> Iterator[str]:

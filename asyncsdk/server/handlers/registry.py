@@ -41,7 +41,7 @@ class Context:
         objects: The object store.
         signer: Makes and checks upload keys.
         now_ms: The message's time, milliseconds since 1970 UTC.
-        published: Arrivals that are durable now.
+        published: Arrivals that were made durable before this transaction began; they may be gone again.
         unpublished: Arrivals that could not be published, and why.
     """
 

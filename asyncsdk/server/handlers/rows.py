@@ -35,9 +35,14 @@ def numbered_lines(file: BinaryIO, first_line: int) -> Iterator[Numbered]:
         if not text.strip():
             continue
         try:
-            yield line, orjson.loads(text)
+            row = orjson.loads(text)
+            orjson.dumps(row)  # what is nested deeper than it can be written again must not fail when it is stored
         except orjson.JSONDecodeError as error:
             yield line, InvalidRow(f"is no JSON: {error.msg} at character {error.colno}", line=line)
+        except TypeError as error:  # orjson's encoding error is one
+            yield line, InvalidRow(f"cannot be stored: {error}", line=line)
+        else:
+            yield line, row
 
 
 def numbered_values(rows: Iterable[Any], first_line: int) -> Iterator[Numbered]:

@@ -5,6 +5,7 @@ Source: Amazon S3 API reference, CompleteMultipartUpload, ListParts.
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Sequence
 from xml.etree import ElementTree as ET
 from xml.sax.saxutils import escape
@@ -25,10 +26,13 @@ def parse_complete(body: bytes) -> list[tuple[int, str]]:
     Raises:
         BadRequest: It is no such document.
     """
-    if b"<!" in body:  # no document type, so no entities either: nothing can be blown up
+    # No document type, so no entities either: nothing can be blown up. It must not hide in another encoding.
+    if b"\0" in body or body.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise _malformed("it must be written in UTF-8")
+    if b"<!" in body:
         raise _malformed("it holds declarations")
     try:
-        root = ET.fromstring(body)  # noqa: S314  # see above
+        root = ET.fromstring(body, parser=ET.XMLParser(encoding="utf-8"))  # noqa: S314  # see above
     except ET.ParseError as error:
         raise _malformed(str(error)) from error
     if _local(root) != "CompleteMultipartUpload":

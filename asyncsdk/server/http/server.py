@@ -31,6 +31,7 @@ logger = logging.getLogger("asyncsdk.server")
 
 BACKLOG = 2048
 KEEP_ALIVE_SECONDS = 90
+"""How long a connection may take until the head of its next request is whole."""
 SHUTDOWN_SECONDS = 10
 SWEEP_CHECK_SECONDS = 3600
 """How often it is looked whether the daily sweep is due; another process on the folder may have done it."""
@@ -196,14 +197,38 @@ class _Protocol(HttpToolsProtocol):
         # them, whatever its configuration says.
         self.access_log = False
         self._header_bytes = 0
+        self._head_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as its base
         super().connection_made(transport)
         if hasattr(transport, "max_size"):
             # asyncio's own 256 KiB make every read a fresh mapping: ten times the page faults of this.
             transport.max_size = RECEIVE_BYTES
-        # uvicorn starts this clock after the first reply only: a silent connection would stay for ever.
-        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+        self._await_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_head_timer()
+        super().connection_lost(exc)
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.cycle.response_complete and not self.transport.is_closing():  # no pipelined request began instead
+            self._await_head()
+
+    def on_headers_complete(self) -> None:
+        self._stop_head_timer()
+        super().on_headers_complete()
+
+    def _await_head(self) -> None:
+        # uvicorn's own clock starts after the first reply, and any byte stops it for good: a connection that sends
+        # nothing, or half a head, would stay for ever. This one runs until a whole head is there.
+        self._stop_head_timer()
+        self._head_timer = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+
+    def _stop_head_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
 
     def on_message_begin(self) -> None:
         self._header_bytes = 0

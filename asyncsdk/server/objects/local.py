@@ -3,6 +3,7 @@
 ::
 
     folder/objects/ab/<id>                      published: never changed again
+    folder/objects/ab/<id>.<crc32c>.tmp         being copied there, on file systems without hard links
     folder/staging/YYYY-MM-DD/<id>.<crc32c>     arrived, not committed; the date is that of the id, in UTC
     folder/staging/YYYY-MM-DD/<id>.*            on its way: `arrivals`, `multipart`, and the engine's own temporaries
 
@@ -15,6 +16,7 @@ import contextlib
 import errno
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 from itertools import islice
@@ -112,7 +114,7 @@ class LocalObjects:
     def publish(self, objects: Sequence[tuple[str, str]]) -> None:
         """Make staged objects published ones; durable when it returns. Repeating it changes nothing.
 
-        The staged names stay (hard links) until `unstage`; on file systems without links they are gone.
+        The staged names stay until `unstage`: they are hard links, or copies on file systems without links.
 
         Args:
             objects: Id and crc32c of each.
@@ -151,9 +153,30 @@ class LocalObjects:
                     self._check_same(staged, published, object_id, crc32c)
                     return published
                 published.parent.mkdir(mode=0o700, exist_ok=True)
-                staged.replace(published)
+                self._publish_copy(staged, published)
             return published
         raise _never_arrived(object_id)
+
+    def _publish_copy(self, staged: Path, published: Path) -> None:
+        """Do without hard links: the staged name has to stay, by it the commit is repeated and the sweep finds both.
+
+        The temporary is named after the bytes and never emptied: whoever else publishes them this moment writes the
+        same into it, even when it has become the published file already.
+        """
+        temporary = _copy_path(published, staged.name)
+        try:
+            with staged.open("rb") as source:
+                descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                with os.fdopen(descriptor, "wb") as copy:
+                    shutil.copyfileobj(source, copy, 1024 * 1024)
+                    copy.truncate()
+            temporary.replace(published)
+        except FileNotFoundError:
+            if not published.exists():
+                raise _never_arrived(published.name) from None
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
 
     def _check_same(self, staged: Path, published: Path, object_id: str, crc32c: str) -> None:
         """Refuse to take what was published before for what is staged now, unless the bytes are the same."""
@@ -198,7 +221,10 @@ class LocalObjects:
                 for object_id in ids:
                     if object_id not in kept:
                         removed += _unlink(self.path(object_id))
-                removed += sum(_unlink(folder / name) for name in names)
+                for name in names:
+                    if is_id(name[:24]) and _CRC32C.fullmatch(name[25:]):  # what a crash left of copying it
+                        removed += _unlink(_copy_path(self.path(name[:24]), name))
+                    removed += _unlink(folder / name)
             try:
                 folder.rmdir()
             except OSError as error:
@@ -216,6 +242,10 @@ class LocalObjects:
             end = datetime(day.year, day.month, day.day, tzinfo=UTC) + _DAY
             if end.timestamp() * 1000 <= before_ms and path.is_dir():
                 yield path
+
+
+def _copy_path(published: Path, staged_name: str) -> Path:
+    return published.with_name(f"{staged_name}.tmp")
 
 
 def crc32c_of_file(path: Path) -> str:

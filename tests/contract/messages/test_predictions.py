@@ -160,6 +160,23 @@ async def test_parts_are_stored_and_lines_counted_across_them(
     assert not [path for path in (data / "staging").rglob("*") if path.is_file()]
 
 
+async def test_a_row_nested_too_deeply_to_be_stored_is_refused_alone(
+    platform: Platform, dataset: DatasetRecord
+) -> None:
+    """JSON can be read 1,024 levels deep and written 254."""
+
+    def nested(levels: int) -> bytes:
+        deep = b"[" * levels + b"]" * levels
+        return b'{"path":"1.jpg","predictions":[{"category":"car","score":1,"bbox":[1,2,3,4],"x":' + deep + b"}]}\n"
+
+    part = await send_part(platform, dataset.id, ndjson(row("0.jpg"), nested(251), nested(300), row("2.jpg")))
+    result = await platform.send(CommitPredictionParts(dataset_id=dataset.id, task="detect", parts=(part,)))
+    assert (result.accepted, result.refused) == (3, 1)
+    assert [problem.line for problem in result.problems] == [3]
+    page = await platform.send(ListPredictions(dataset_id=dataset.id, task="detect"))
+    assert [one.path for one in page.entries] == ["0.jpg", "1.jpg", "2.jpg"]
+
+
 async def test_committing_parts_again_gives_the_same_answer(platform: Platform, dataset: DatasetRecord) -> None:
     """Although they are gone; and what was stored since is not overwritten."""
     part = await send_part(platform, dataset.id, ndjson(row("0.jpg"), b"[]\n"))

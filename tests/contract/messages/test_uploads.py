@@ -58,6 +58,16 @@ async def test_a_new_path_is_uploaded(platform: Platform, dataset: DatasetRecord
     assert reply.target is not None
 
 
+async def test_a_thousand_deep_paths_are_prepared_and_still_meet_what_stands_in_their_way(
+    platform: Platform, dataset: DatasetRecord
+) -> None:
+    """Their folders are more than a statement of the database takes parameters."""
+    await upload(platform, dataset.id, {"000/0": b"a file where a folder would be"})
+    paths = ["/".join([f"{n:03d}", *(f"{level % 10}" for level in range(60))]) for n in range(1000)]
+    replies = await prepare(platform, dataset.id, [UploadEntry(path=path, size_bytes=1) for path in paths])
+    assert [reply.verdict for reply in replies] == ["refused"] + ["upload"] * 999
+
+
 async def test_preparing_writes_nothing(platform: Platform, dataset: DatasetRecord, data: Path) -> None:
     await prepare(platform, dataset.id, [UploadEntry(path=f"{n}", size_bytes=3) for n in range(1000)])
     assert await platform.send(GetDataset(dataset_id=dataset.id)) == dataset

@@ -27,6 +27,7 @@ COMMANDS = [
         ("list", []), ("create", ["n"]), ("get", ["n"]), ("delete", ["n"]),
     )),
     ["items", "list", "d"],
+    ["items", "create", "d", "f"],
     ["items", "get", "d", "i"],
     ["items", "delete", "d", "i", "j"],
 ]  # fmt: skip

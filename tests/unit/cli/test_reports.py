@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from pathlib import Path
 
 import pytest
 
-from asyncsdk.cli.reports import ReportWriter, entry_of, failed_lines, make_entry, read_failed
+from asyncsdk.cli.reports import (
+    ReportWriter,
+    entry_of,
+    failed_lines,
+    make_entry,
+    make_incomplete,
+    read_failed,
+    was_stopped,
+)
 from asyncsdk.engine import Outcome, PutTarget, Refused, Skipped, Upload
 from asyncsdk.errors import ConfigError, DestinationFull, DestinationUnwritable, SourceNotFound
 
@@ -97,6 +106,53 @@ def test_entries_settled_by_others_are_not_kept(tmp_path: Path) -> None:
     writer.write(done("sub/a"))
     writer.close()
     assert names_in(report) == ["sub/a"]
+
+
+@pytest.mark.parametrize(
+    ("end", "expected"),
+    [
+        (b"", False),
+        (b'{"operation": "upload", "name": "", "status": "incomplete"}\n', True),
+        (b'{"operation": "upload", "name": "", "status": "incomplete"}\n\n', True),
+        (b'{"operation": "upload", "name": "cut sh', True),
+        (json.dumps({"operation": "upload", "name": "long", "status": "done", "metadata": "x" * 9000}).encode(), True),
+        (json.dumps({"name": "long", "status": "done", "metadata": "x" * 9000}).encode() + b"\n", False),
+        (b"nonsense\n", False),
+        (b"[1]\n", False),
+    ],
+    ids=["nothing", "marker", "blank line", "cut short", "long cut short", "long", "nonsense", "array"],
+)
+def test_end_of_a_report_says_whether_its_run_was_stopped(tmp_path: Path, end: bytes, expected: bool) -> None:
+    """The marker, or a line that was never finished; however many lines stand before it."""
+    report = tmp_path / "r.jsonl"
+    for entries in ([], [done(str(number)) for number in range(100)]):
+        write(report, entries)
+        with report.open("ab") as file:
+            file.write(end)
+        assert was_stopped(report, "upload") is expected
+
+
+def test_end_of_a_report_that_cannot_be_looked_at(tmp_path: Path) -> None:
+    """Another operation and a missing file are told; a pipe is left for whoever reads it."""
+    report = tmp_path / "r.jsonl"
+    with pytest.raises(SourceNotFound):
+        was_stopped(report, "upload")
+    write(report, [make_incomplete("download")])
+    with pytest.raises(ConfigError, match="cannot be retried by 'upload'"):
+        was_stopped(report, "upload")
+    os.mkfifo(tmp_path / "pipe")
+    assert not was_stopped(tmp_path / "pipe", "upload")
+
+
+def test_last_line_stands_behind_what_was_kept(tmp_path: Path) -> None:
+    """A report that is retried ends with its marker, which is no failure."""
+    report = tmp_path / "r.jsonl"
+    write(report, [failed("a"), failed("b")])
+    writer = ReportWriter(report, retried=report)
+    writer.write(done("a"))
+    writer.close(last=make_incomplete("upload"))
+    assert names_in(report) == ["a", "b", ""]
+    assert [entry["name"] for entry in read_failed(report, "upload")] == ["b"]
 
 
 def test_lines_reach_the_file_before_it_is_closed(tmp_path: Path) -> None:

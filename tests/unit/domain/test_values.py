@@ -6,6 +6,7 @@ import math
 import re
 import threading
 import time
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,39 @@ def test_filters_survive_json() -> None:
 def test_conditions_that_make_no_sense_are_refused(field: str, op: Any, value: Any) -> None:
     with pytest.raises(ValidationError):
         Condition(field, op, value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"kind":"condition","field":"a"}',
+        '{"kind":"condition","field":"a","op":"in","value":{"k":1}}',
+        '{"kind":"condition","field":"a","op":"eq","value":1,"self":1}',
+        '{"kind":"condition","field":"a","op":"eq","value":1,"values":1}',
+        '{"kind":"all"}',
+        '{"kind":"all","parts":5}',
+        '{"kind":"any","parts":"ab"}',
+        '{"kind":"any","parts":[{"kind":"all","parts":null}]}',
+        '{"kind":"not"}',
+        '{"kind":"not","part":[]}',
+        '{"kind":"other"}',
+    ],
+)
+def test_filters_that_lack_something_or_hold_too_much_are_refused(text: str) -> None:
+    adapter: TypeAdapter[Any] = TypeAdapter(Filter)
+    with pytest.raises(ValidationError):
+        adapter.validate_json(text)
+
+
+def test_filters_take_their_facts_in_order_or_by_name_and_any_sequence() -> None:
+    assert Condition("a", "in", range(3)) == Condition(field="a", op="in", value=[0, 1, 2])
+    one = Condition("a", "eq", True)
+    assert one.value is True
+    assert Condition("a", "eq", 1).value is not True
+    assert AllOf(deque([one])) == AllOf(parts=[one]) == AllOf((one,))
+    assert Not(one) == Not(part=one)
+    with pytest.raises(TypeError):
+        Not(one, one)  # type: ignore[call-arg]
 
 
 GOOD = {"path": "a", "predictions": [{"category": "car", "score": 0.5, "bbox": [0, 0, 1, 1]}]}

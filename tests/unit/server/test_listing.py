@@ -116,6 +116,12 @@ def ids(connection: Connection, condition: Filter | None = None, **facts: Any) -
         (Condition("metadata.k", "gt", 0), "af"),
         (Condition("metadata.k", "ge", "0"), "ch"),
         (Condition("metadata.k", "in", [1, "1", True]), "abc"),
+        (Condition("metadata.k", "in", [None, 1.5, False]), "def"),
+        (Condition("metadata.k", "in", []), ""),
+        (Condition("metadata.k", "in", [*range(1, 998), "1", True]), "abc"),
+        (Not(Condition("metadata.k", "in", [1, True])), "cdefgh"),
+        (Condition("metadata.k", "lt", 1e300), "af"),
+        (Condition("size", "le", 1e300), "acdfgh"),
         (Condition("metadata.k", "exists", True), "abcdfgh"),
         (Condition("metadata.k", "prefix", "z'; DROP"), "h"),
         (Condition("metadata.k", "contains", "TABLE"), "h"),
@@ -140,6 +146,8 @@ def test_a_filter_gives_exactly_what_it_says(connection: Connection, condition: 
         (Condition("size", "gt", 2**70), "'size'.*number"),
         (Condition("size", "lt", float("nan")), "'size'.*number"),
         (Condition("metadata.k", "eq", 2**70), "metadata"),
+        (Condition("metadata.k", "in", [1, 2**70]), "metadata"),
+        (Condition("metadata.k", "lt", float("inf")), "metadata"),
         (Condition("name", "in", ["x", 3]), "'name'.*text"),
         (Condition("is_good", "eq", 1), "'is_good'.*boolean"),
     ],
@@ -249,7 +257,44 @@ def test_a_damaged_cursor_is_refused(connection: Connection) -> None:
             page(connection, sort=("size",), limit=2, cursor=text)
 
 
-@pytest.mark.parametrize("sort", [("nothing",), ("name", "-name"), ("--name",), ("metadata",)], ids=str)
+@pytest.mark.parametrize("sort", [("metadata.big",), ("-metadata.big",)], ids=str)
+def test_a_listing_pages_by_metadata_of_any_size(connection: Connection, sort: tuple[str, ...]) -> None:
+    """Floats beyond 64-bit integers, integers beyond them that SQLite reads as floats, and small ones."""
+    connection.execute(things.delete())
+    for name, big in zip("abcdef", (1e20, 3e20, -1e300, 2**63 + 5, 7, 1.7e308), strict=True):
+        connection.execute(insert(things), [{**ROWS[0], "id": name, "metadata": {"big": big}}])
+    found: list[str] = []
+    cursor = None
+    for _ in range(6):
+        part = page(connection, sort=sort, limit=1, cursor=cursor)
+        found += [thing.id for thing in part.entries]
+        cursor = part.cursor
+    assert cursor is None
+    assert found == (list("cedabf") if sort[0] == "metadata.big" else list("fbadec"))
+
+
+@pytest.mark.parametrize("key", ["a\\", "a\\b", "tab\t", "new\nline", "nul\0", "'", "é", "[0]", "$", "\U0001f600"], ids=ascii)
+def test_metadata_keys_are_found_whatever_they_hold(connection: Connection, key: str) -> None:
+    connection.execute(things.delete())
+    connection.execute(insert(things), [{**ROWS[0], "id": n, "metadata": {key: int(n)}} for n in "12"])
+    assert ids(connection, Condition(f"metadata.{key}", "eq", 2)) == "2"
+    assert [t.id for t in page(connection, sort=(f"-metadata.{key}",)).entries] == ["2", "1"]
+
+
+@pytest.mark.parametrize(
+    "sort",
+    [
+        ("nothing",),
+        ("name", "-name"),
+        ("--name",),
+        ("metadata",),
+        ("metadata.",),
+        ("metadata.a..b",),
+        ('metadata.a"b',),
+        ("",),
+    ],
+    ids=str,
+)
 def test_a_sort_that_makes_no_sense_is_refused(connection: Connection, sort: tuple[str, ...]) -> None:
     with pytest.raises(BadRequest):
         page(connection, sort=sort)

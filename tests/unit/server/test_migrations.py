@@ -179,6 +179,51 @@ def test_a_new_folder_is_private(tmp_path: Path) -> None:
     assert {stat.S_IMODE((folder / name).stat().st_mode) for name in ("secret", "token", "lock")} == {0o600}
 
 
+def modes(folder: Path) -> dict[str, int]:
+    return {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
+
+
+def test_a_folder_that_was_there_keeps_its_mode_and_what_is_made_in_it_is_private(tmp_path: Path) -> None:
+    """It may be a mounted volume, or somebody's home: whose it is and who enters it is not ours to change."""
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    folder.chmod(0o775)
+    other = folder / "other.txt"
+    other.write_text("not ours")
+    other.chmod(0o664)
+    backend = Backend.open(folder)
+    backend.server_token()
+    found = modes(folder)
+    backend.close()
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o775
+    assert found.pop("other.txt") == 0o664
+    assert {"asyncsdk.db", "asyncsdk.db-wal", "asyncsdk.db-shm", "secret", "token", "lock"} <= found.keys()
+    assert {name: mode & 0o077 for name, mode in found.items() if mode & 0o077} == {}
+
+
+def test_private_files_that_others_could_read_are_made_private_when_the_folder_is_opened(tmp_path: Path) -> None:
+    backend = Backend.open(tmp_path)
+    backend.server_token()
+    backend.close()
+    names = ("asyncsdk.db", "secret", "token", "objects", "staging")
+    for name in names:
+        (tmp_path / name).chmod(0o755 if (tmp_path / name).is_dir() else 0o644)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    elsewhere.chmod(0o755)
+    (tmp_path / "backups").symlink_to(elsewhere)
+    Backend.open(tmp_path).close()
+    found = modes(tmp_path)
+    assert {name: found[name] for name in names} == {
+        "asyncsdk.db": 0o600,
+        "secret": 0o600,
+        "token": 0o600,
+        "objects": 0o700,
+        "staging": 0o700,
+    }
+    assert found["elsewhere"] == 0o755
+
+
 _OPEN = """
 import sys
 from pathlib import Path

@@ -91,6 +91,35 @@ def test_bad_input_names_the_field_and_never_the_value(client: httpx.Client) -> 
     assert "project_id" in error_of(twice)["message"]
 
 
+def test_malformed_messages_are_bad_requests_whatever_they_hold(client: httpx.Client) -> None:
+    made = client.post("/v1/projects", json={"name": make_id()}).json()
+    one = '{"kind":"condition","field":"name","op":"eq","value":"sesame"}'
+    for text in (
+        '{"kind":"condition","field":"name"}',
+        '{"kind":"condition","field":"name","op":"eq","value":"sesame","self":1}',
+        '{"kind":"all","parts":5}',
+        '{"kind":"any"}',
+        '{"kind":"not","part":' * 300 + one + "}" * 300,
+        '{"kind":"not","part":' * 900 + one + "}" * 900,
+    ):
+        reply = client.get("/v1/projects", params={"filter": text})
+        assert (reply.status_code, error_of(reply)["code"]) == (400, "bad_request"), text[:100]
+        assert "sesame" not in reply.text
+        assert len(reply.text) < 2000
+    deep = '{"name":"a","metadata":' + '{"a":' * 900 + "1" + "}" * 900 + "}"
+    for reply in (
+        client.post("/v1/projects", json={"name": "a", "self": 1}),
+        client.post("/v1/projects", content=deep.encode()),
+        client.patch(f"/v1/projects/{made['id']}", json={"if_updated_at": 10**18, "description": "x"}),
+        client.patch(f"/v1/projects/{made['id']}", json={"if_updated_at": -(10**30), "description": "x"}),
+        client.get("/v1/projects", params={"sort": '["metadata.a\\"b"]'}),
+    ):
+        assert (reply.status_code, error_of(reply)["code"]) == (400, "bad_request"), reply.text
+        assert len(reply.text) < 2000
+    several = client.post("/v1/projects", json={"name": 1, "description": 2, "colour": 3})
+    assert all(name in error_of(several)["message"] for name in ("name", "description", "colour"))
+
+
 def test_a_conflict_names_the_ids_in_the_way(client: httpx.Client) -> None:
     name = f"taken {make_id()}"
     made = client.post("/v1/projects", json={"name": name}).json()

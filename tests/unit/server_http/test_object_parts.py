@@ -166,6 +166,7 @@ def test_lists_that_are_not_those_of_the_parts_are_refused(server: RunningServer
             b"<x/>",
             b"<CompleteMultipartUpload><Part/></CompleteMultipartUpload>",
             b'<!DOCTYPE a [<!ENTITY b "c">]><CompleteMultipartUpload/>',
+            *(ENTITY.encode(encoding) for encoding in ("utf-16", "utf-16-le", "utf-16-be")),
         ],
     }
     for code, bodies in cases.items():

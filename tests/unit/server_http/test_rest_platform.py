@@ -27,6 +27,7 @@ from asyncsdk.errors import (
 )
 from asyncsdk.platforms import rest
 from asyncsdk.platforms.rest import RestPlatform
+from asyncsdk.protocol.base import Empty
 from asyncsdk.protocol.projects import CreateProject, DeleteProject, GetProject, ListProjects, UpdateProject
 from asyncsdk.protocol.users import WhoAmI
 from tests.support.server import RunningServer
@@ -169,6 +170,37 @@ async def test_creating_is_repeated_only_with_an_id_of_ones_own() -> None:
             await answer(handler, message)
         assert len(seen) == expected
         assert len({request.content for request in seen}) == 1
+
+
+@pytest.mark.parametrize(
+    ("failure", "is_success"),
+    [
+        (httpx.ReadError("cut"), True),
+        (httpx.ReadTimeout("late"), True),
+        (httpx.Response(502), True),
+        (httpx.Response(200, content=b"<html>"), True),
+        (httpx.ConnectError("no"), False),
+        (httpx.Response(429), False),
+    ],
+)
+async def test_a_delete_repeated_after_it_may_have_been_heard_finds_nothing_and_succeeds(
+    failure: httpx.Response | Exception, is_success: bool
+) -> None:
+    handler, seen = in_turn(failure, httpx.Response(404))
+    if is_success:
+        assert await answer(handler, DeleteProject(project_id=make_id())) == Empty()
+    else:
+        with pytest.raises(NotFound):
+            await answer(handler, DeleteProject(project_id=make_id()))
+    assert len(seen) == 2
+
+
+async def test_a_delete_that_finds_nothing_at_once_and_other_messages_are_not_found() -> None:
+    with pytest.raises(NotFound):
+        await answer(in_turn(httpx.Response(404))[0], DeleteProject(project_id=make_id()))
+    for message in (GetProject(project_id=make_id()), UpdateProject(project_id=make_id(), description="x")):
+        with pytest.raises(NotFound):
+            await answer(in_turn(httpx.ReadError("cut"), httpx.Response(404))[0], message)
 
 
 async def test_redirects_are_not_followed() -> None:

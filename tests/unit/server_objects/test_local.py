@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 
 from asyncsdk.checksums import crc32c, crc32c_hex
 from asyncsdk.domain.ids import make_id
-from asyncsdk.errors import BadRequest, Conflict, NotFound
+from asyncsdk.errors import BadRequest, Conflict, DestinationFull, NotFound
 from asyncsdk.server.objects import syncing
 from asyncsdk.server.objects.arrivals import Arrival, Expected
 from asyncsdk.server.objects.local import LocalObjects
@@ -101,16 +102,69 @@ def test_a_published_object_is_never_replaced(objects: LocalObjects) -> None:
     assert objects.path(object_id).read_bytes() == b"first"
 
 
-def test_without_hard_links_objects_are_moved(objects: LocalObjects, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def no_links(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system without hard links."""
+
     def refuse(*_: object) -> None:
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr("os.link", refuse)
+
+
+@pytest.mark.usefixtures("no_links")
+def test_without_hard_links_objects_are_copied_and_stay_staged(objects: LocalObjects) -> None:
+    """By the staged name the commit is repeated, and the sweep finds what nobody committed."""
     staged = stage(objects, b"bytes")
     for _ in range(2):
         objects.publish([staged])
-    assert objects.staged_size(*staged) is None
-    assert objects.size(staged[0]) == 5
+    assert (objects.staged_size(*staged), objects.size(staged[0])) == (5, 5)
+    assert objects.path(staged[0]).read_bytes() == b"bytes"
+    assert objects.path(staged[0]).stat().st_mode & 0o077 == 0
+    assert files_below(objects.folder / "objects") == [f"{staged[0][-2:]}/{staged[0]}"]
+    other = stage(objects, b"other", staged[0])
+    with pytest.raises(Conflict):
+        objects.publish([other])
+    objects.unstage([staged, other])
+    objects.publish([staged])
+    with pytest.raises(NotFound):
+        objects.publish([(make_id(), "00000000")])
+
+
+@pytest.mark.usefixtures("no_links")
+def test_without_hard_links_what_a_crash_left_is_written_anew_or_swept(objects: LocalObjects) -> None:
+    staged = [stage(objects, b"bytes") for _ in range(2)]
+    for object_id, digest in staged:
+        published = objects.path(object_id)
+        published.parent.mkdir(parents=True, exist_ok=True)
+        published.with_name(f"{object_id}.{digest}.tmp").write_bytes(b"longer than what it is to be")
+    objects.publish(staged[:1])
+    assert objects.path(staged[0][0]).read_bytes() == b"bytes"
+    objects.discard_expired(before_ms=2**45, keep=lambda _: {staged[0][0]})
+    assert files_below(objects.folder / "objects") == [f"{staged[0][0][-2:]}/{staged[0][0]}"]
+
+
+@pytest.mark.usefixtures("no_links")
+def test_without_hard_links_threads_publishing_the_same_objects_agree(objects: LocalObjects) -> None:
+    data = os.urandom(300_000)
+    staged = [stage(objects, data) for _ in range(10)]
+    with ThreadPoolExecutor(8) as pool:
+        for future in [pool.submit(objects.publish, staged) for _ in range(8)]:
+            future.result()
+    assert all(objects.path(object_id).read_bytes() == data for object_id, _ in staged)
+
+
+@pytest.mark.usefixtures("no_links")
+def test_without_hard_links_a_full_disk_leaves_no_copy(objects: LocalObjects, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("shutil.copyfileobj", fail)
+    staged = stage(objects, b"bytes")
+    with pytest.raises(DestinationFull):
+        objects.publish([staged])
+    assert files_below(objects.folder / "objects") == []
+    assert objects.staged_size(*staged) == 5
 
 
 def test_one_sync_serves_many_objects(objects: LocalObjects, monkeypatch: pytest.MonkeyPatch) -> None:
