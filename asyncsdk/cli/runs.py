@@ -70,6 +70,8 @@ class Run:
             and self._retry_path is not None
             and _is_same_file(self._report_path, self._retry_path)
         )
+        if self._retries_into_itself and given.dry_run:
+            raise ConfigError("--dry-run would replace the failures of this report by guesses; name another --report")
         self._settled: list[Mapping[str, Any]] = []
         self._writer: ReportWriter | None = None
         self.operation = operation

@@ -12,7 +12,7 @@ from pathlib import Path
 from asyncsdk.checksums import Crc32c
 from asyncsdk.errors import DestinationUnwritable, IncompleteTransfer, os_errors
 
-__all__ = ["BufferSink", "MemoryStore", "PartFile", "StoreSink", "temporary_name"]
+__all__ = ["BufferSink", "MemoryStore", "PartFile", "SpoolFile", "StoreSink", "temporary_name"]
 
 _KEPT_BYTES = 256 * 1024
 """Up to here a download is kept and written in one go when it is whole: one turn of a thread per small file."""

@@ -203,6 +203,9 @@ def test_retry_sends_only_what_failed(call: Caller, photos: Path, tmp_path: Path
     (photos / "new.jpg").write_bytes(b"not in the report")
     said = call("upload", photos, "d", "--retry", report, "--report", report)
     assert said.status == ExitCode.SOME_FAILED
+    before = report.read_bytes()
+    assert call("upload", photos, "d", "--retry", report, "--report", report, "--dry-run").status == ExitCode.USAGE
+    assert report.read_bytes() == before
     (tmp_path / "later").write_bytes(b"here now")
     said = call("upload", photos, "d", "--retry", report, "--report", report, "--json")
     assert said.status == 0

@@ -273,7 +273,9 @@ def test_a_listing_pages_by_metadata_of_any_size(connection: Connection, sort: t
     assert found == (list("cedabf") if sort[0] == "metadata.big" else list("fbadec"))
 
 
-@pytest.mark.parametrize("key", ["a\\", "a\\b", "tab\t", "new\nline", "nul\0", "'", "é", "[0]", "$", "\U0001f600"], ids=ascii)
+@pytest.mark.parametrize(
+    "key", ["a\\", "a\\b", "tab\t", "new\nline", "nul\0", "'", "é", "[0]", "$", "\U0001f600"], ids=ascii
+)
 def test_metadata_keys_are_found_whatever_they_hold(connection: Connection, key: str) -> None:
     connection.execute(things.delete())
     connection.execute(insert(things), [{**ROWS[0], "id": n, "metadata": {key: int(n)}} for n in "12"])

@@ -19,6 +19,12 @@ from tests.support.server import RunningServer
 
 PART = 100_000
 
+ENTITY = (
+    '<?xml version="1.0" encoding="UTF-16"?><!DOCTYPE a [<!ENTITY number "1">]><CompleteMultipartUpload>'
+    "<Part><PartNumber>&number;</PartNumber><ETag>x</ETag></Part></CompleteMultipartUpload>"
+)
+"""In UTF-16 its declarations cannot be seen without decoding it."""
+
 
 @pytest.fixture(autouse=True)
 def _small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
