@@ -124,6 +124,6 @@ class ItemDownloadFeed:
                 return path
         except AsyncSDKError as error:
             return Refused(item.path, error, item)
-        except OSError:  # it cannot be looked at: writing will tell, with the error that fits
+        except (OSError, ValueError):  # it cannot be looked at: writing will tell, with the error that fits
             return path
         return Skipped(item.path, item.size_bytes, item)

@@ -381,7 +381,7 @@ def _examine(items: list[PreparedItem]) -> tuple[list[PreparedItem | Refused], l
         except AsyncSDKError as error:
             found.append(Refused(printable(known.path), error, known))
             continue
-        except OSError as error:
+        except (OSError, ValueError) as error:  # a name with a NUL, or of no Unicode, is a ValueError
             shown = printable(str(known.item.source))
             found.append(Refused(printable(known.path), os_error(error, "source", source=shown), known))
             continue

@@ -236,6 +236,19 @@ async def test_missing_files_and_folders_in_a_batch_are_refused_with_what_to_do(
     assert outcomes["good"].ok
 
 
+async def test_names_of_sources_and_destinations_that_no_file_can_have_fail_alone(
+    dataset: AsyncDataset, tmp_path: Path
+) -> None:
+    odd = [Path("nul\0"), Path("no unicode \ud800")]
+    outcomes: list[Outcome] = []
+    items = [ItemUpload(path, f"{number}") for number, path in enumerate(odd)]
+    report = await dataset.upload([*items, ItemUpload(b"good", "good")], on_outcome=outcomes.append)
+    assert (report.done, report.failed) == (1, 2)
+    assert {type(outcome.error) for outcome in outcomes if not outcome.ok} == {SourceUnreadable}
+    assert str(report.failures[1].error).encode()
+    assert (await dataset.download(tmp_path / "nul\0")).failures_by_code == {"destination_unwritable": 1}
+
+
 async def test_a_path_given_twice_is_refused_the_second_time(dataset: AsyncDataset) -> None:
     report = await dataset.upload([ItemUpload(b"1", "a"), ItemUpload(b"2", "a"), ItemUpload(b"3", "b")])
     assert (report.done, report.failures_by_code) == (2, {"conflict": 1})
