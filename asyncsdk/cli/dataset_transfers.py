@@ -21,9 +21,9 @@ from asyncsdk.client import AsyncClient
 from asyncsdk.domain.filters import Condition
 from asyncsdk.engine import Outcome, Refused, Skipped
 from asyncsdk.entities.datasets import AsyncDataset
+from asyncsdk.entities.examining import PreparedItem
 from asyncsdk.entities.globs import PathFilter
 from asyncsdk.entities.item_uploads import ItemUpload
-from asyncsdk.entities.uploading import PreparedItem
 from asyncsdk.entities.walking import walk_folder
 from asyncsdk.errors import AsyncSDKError, NotFound, SourceNotFound
 

@@ -7,26 +7,19 @@ item of the same path and size exists are they read first to compare.
 
 from __future__ import annotations
 
-import os
-import stat
 from collections import deque
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any
 
 import anyio
 import anyio.to_thread
-import orjson
-from pydantic import TypeAdapter, ValidationError
 
-from asyncsdk.checksums import crc32c, crc32c_hex
 from asyncsdk.domain.ids import make_id
-from asyncsdk.domain.paths import check_item_path
 from asyncsdk.engine import Download, Outcome, Refused, Skipped, Source, Transfer, Upload
+from asyncsdk.entities.examining import PreparedItem, examine, metadata_bytes
 from asyncsdk.entities.item_source import ItemBatches
-from asyncsdk.entities.item_uploads import Given, ItemUpload
+from asyncsdk.entities.item_uploads import Given
 from asyncsdk.entities.local_files import checksum_of_file, known_size
 from asyncsdk.entities.recent import RecentNames
 from asyncsdk.entities.session import Session
@@ -38,10 +31,8 @@ from asyncsdk.errors import (
     MalformedResponse,
     RequestError,
     SourceNotFound,
-    SourceUnreadable,
-    os_error,
 )
-from asyncsdk.protocol.base import MAX_BULK_ENTRIES, Metadata
+from asyncsdk.protocol.base import MAX_BULK_ENTRIES
 from asyncsdk.protocol.uploads import (
     CommitEntry,
     CommitUploads,
@@ -54,10 +45,7 @@ from asyncsdk.protocol.uploads import (
 )
 from asyncsdk.targets import MultipartTarget, Origin, Target
 
-__all__ = ["ItemUploadFeed", "PreparedItem"]
-
-SMALL_FILE_BYTES = 64 * 1024
-"""Files up to this size are read before they are prepared."""
+__all__ = ["ItemUploadFeed"]
 
 MAX_HELD_BYTES = 32 * 1024 * 1024
 """Small files read and not yet settled: the feed waits above this."""
@@ -65,32 +53,6 @@ MAX_HELD_BYTES = 32 * 1024 * 1024
 _BATCH_BYTES = 8 * 1024 * 1024
 _TOO_LARGE = 413
 _COMPARED_AT_ONCE = 4
-_metadata = TypeAdapter(Metadata)
-
-
-@dataclass(slots=True)
-class PreparedItem:
-    """What the feed knows of an upload; the ``key`` of its transfer and outcome.
-
-    Attributes:
-        item: As the user gave it.
-        path: Path in the dataset.
-        size_bytes: Size, when known before sending.
-        crc32c: Checksum, when known before sending.
-        key: What the platform calls the bytes until they are committed.
-        held_bytes: Bytes of it that the feed keeps in memory.
-        data: Those bytes, until they are handed to the engine.
-        number: Counts what was given to the feed.
-    """
-
-    item: ItemUpload
-    path: str
-    size_bytes: int | None = None
-    crc32c: str | None = None
-    key: str = ""
-    held_bytes: int = 0
-    data: bytes | None = None
-    number: int = 0
 
 
 class ItemUploadFeed:
@@ -191,7 +153,7 @@ class ItemUploadFeed:
                 result.append(Refused(path, error, PreparedItem(one, path)))
             else:
                 items.append(PreparedItem(one, one.item_path, number=self._given))
-        examined, rest = await anyio.to_thread.run_sync(_examine, items)
+        examined, rest = await anyio.to_thread.run_sync(examine, items)
         self._waiting.extendleft(known.item for known in reversed(rest))
         if self._recent is not None:
             self._recent.discard(known.path for known in rest)
@@ -285,12 +247,7 @@ class ItemUploadFeed:
         size_bytes = 0
         for outcome in outcomes:
             known: PreparedItem = outcome.transfer.key
-            try:
-                added = _metadata_bytes(known.item)
-            except TypeError as error:  # orjson's encoding error is one
-                reason = f"{outcome.name}: metadata cannot be sent as JSON: {error}"
-                outcome.status, outcome.error = "failed", BadRequest(reason)
-                continue
+            added = metadata_bytes(known.item)
             if batch and size_bytes + added > _BATCH_BYTES:
                 await self._send_commit(batch)
                 batch, size_bytes = [], 0
@@ -347,87 +304,3 @@ class ItemUploadFeed:
             transfer.source = known.item.source  # an outcome that is kept must not keep the bytes
             if self._held_bytes <= MAX_HELD_BYTES:
                 self._room.set()
-
-
-def _metadata_bytes(item: ItemUpload) -> int:
-    """Return what the metadata adds to a message; raises `TypeError` when JSON has no form for it."""
-    if item.metadata is None:
-        return 0
-    return len(orjson.dumps({"entries": [{"metadata": dict(item.metadata)}]}))  # as deep as it will lie there
-
-
-def _examine(items: list[PreparedItem]) -> tuple[list[PreparedItem | Refused], list[PreparedItem]]:
-    """Look at sources, read and sum small files. Blocking.
-
-    Returns:
-        What was found, and the items left for the next batch because this one holds enough bytes.
-    """
-    found: list[PreparedItem | Refused] = []
-    held = 0
-    for index, known in enumerate(items):
-        if held > _BATCH_BYTES:
-            return found, items[index:]
-        try:
-            check_item_path(known.path)
-            if known.item.metadata is not None:
-                _check_metadata(known.item.metadata)
-            _examine_source(known, known.item.source)
-        except _BadMetadata as error:
-            reason = str(error)
-            found.append(
-                Refused(printable(known.path), BadRequest(f"{printable(known.path)}: metadata: {reason}"), known)
-            )
-            continue
-        except AsyncSDKError as error:
-            found.append(Refused(printable(known.path), error, known))
-            continue
-        except (OSError, ValueError) as error:  # a name with a NUL, or of no Unicode, is a ValueError
-            shown = printable(str(known.item.source))
-            found.append(Refused(printable(known.path), os_error(error, "source", source=shown), known))
-            continue
-        held += known.held_bytes
-        found.append(known)
-    return found, []
-
-
-class _BadMetadata(Exception):
-    """Metadata that cannot be kept; the message says why."""
-
-
-def _check_metadata(metadata: Any) -> None:
-    """Raise unless *metadata* can be written as it will be: refused here, it does not fail a batch at commit."""
-    if not isinstance(metadata, Mapping):
-        raise _BadMetadata(f"must be a JSON object, not {type(metadata).__name__}")
-    plain = dict(metadata)
-    try:
-        _metadata.validate_python(plain)
-        orjson.dumps(plain)
-    except ValidationError as error:
-        raise _BadMetadata(error.errors(include_url=False, include_input=False)[0]["msg"]) from None
-    except TypeError as error:  # orjson's encoding error: integers over 64 bits, text that is no Unicode
-        raise _BadMetadata(str(error)) from None
-
-
-def _examine_source(known: PreparedItem, source: Any) -> None:
-    if isinstance(source, (bytes, bytearray, memoryview)):
-        known.size_bytes = memoryview(source).nbytes
-        known.crc32c = crc32c_hex(crc32c(bytes(source)))
-        return
-    if not isinstance(source, (str, PathLike)):
-        return
-    status = os.stat(source)  # noqa: PTH116  # pathlib's way costs 3 us more, for each of ten million files
-    if not stat.S_ISREG(status.st_mode):
-        kind = "a folder; upload it with dataset.upload(folder)" if stat.S_ISDIR(status.st_mode) else "no regular file"
-        raise SourceUnreadable(f"{printable(str(source))}: is {kind}", source=printable(str(source)))
-    known.size_bytes = status.st_size
-    if status.st_size <= SMALL_FILE_BYTES:
-        descriptor = os.open(source, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
-        try:
-            data = os.read(descriptor, SMALL_FILE_BYTES + 1)
-        finally:
-            os.close(descriptor)
-        if len(data) != status.st_size:  # it is being written to: let the engine read it and judge
-            return
-        known.data = data
-        known.held_bytes = len(data)
-        known.crc32c = crc32c_hex(crc32c(data))

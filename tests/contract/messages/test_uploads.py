@@ -63,7 +63,7 @@ async def test_a_thousand_deep_paths_are_prepared_and_still_meet_what_stands_in_
 ) -> None:
     """Their folders are more than a statement of the database takes parameters."""
     await upload(platform, dataset.id, {"000/0": b"a file where a folder would be"})
-    paths = ["/".join([f"{n:03d}", *(f"{level % 10}" for level in range(60))]) for n in range(1000)]
+    paths = ["/".join([f"{n:03d}", *(f"{level % 10}" for level in range(300))]) for n in range(1000)]
     replies = await prepare(platform, dataset.id, [UploadEntry(path=path, size_bytes=1) for path in paths])
     assert [reply.verdict for reply in replies] == ["refused"] + ["upload"] * 999
 

@@ -1,0 +1,138 @@
+"""Looking at what is to be uploaded: sources, sizes, small files' bytes and checksums, metadata. Blocking."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from os import PathLike
+from typing import Any
+
+import orjson
+from pydantic import TypeAdapter, ValidationError
+
+from asyncsdk.checksums import crc32c, crc32c_hex
+from asyncsdk.domain.paths import check_item_path
+from asyncsdk.engine import Refused
+from asyncsdk.entities.item_uploads import ItemUpload
+from asyncsdk.entities.walking import printable
+from asyncsdk.errors import AsyncSDKError, BadRequest, SourceUnreadable, os_error
+from asyncsdk.protocol.base import Metadata
+
+__all__ = ["PreparedItem", "examine", "metadata_bytes"]
+
+SMALL_FILE_BYTES = 64 * 1024
+"""Files up to this size are read before they are prepared."""
+
+_BATCH_BYTES = 8 * 1024 * 1024
+_metadata = TypeAdapter(Metadata)
+
+
+@dataclass(slots=True)
+class PreparedItem:
+    """What the feed knows of an upload; the ``key`` of its transfer and outcome.
+
+    Attributes:
+        item: As the user gave it.
+        path: Path in the dataset.
+        size_bytes: Size, when known before sending.
+        crc32c: Checksum, when known before sending.
+        key: What the platform calls the bytes until they are committed.
+        held_bytes: Bytes of it that the feed keeps in memory.
+        data: Those bytes, until they are handed to the engine.
+        number: Counts what was given to the feed.
+    """
+
+    item: ItemUpload
+    path: str
+    size_bytes: int | None = None
+    crc32c: str | None = None
+    key: str = ""
+    held_bytes: int = 0
+    data: bytes | None = None
+    number: int = 0
+
+
+def examine(items: list[PreparedItem]) -> tuple[list[PreparedItem | Refused], list[PreparedItem]]:
+    """Look at sources, read and sum small files. Blocking.
+
+    Returns:
+        What was found, and the items left for the next batch because this one holds enough bytes.
+    """
+    found: list[PreparedItem | Refused] = []
+    held = 0
+    for index, known in enumerate(items):
+        if held > _BATCH_BYTES:
+            return found, items[index:]
+        try:
+            check_item_path(known.path)
+            if known.item.metadata is not None:
+                _check_metadata(known.item.metadata)
+            _examine_source(known, known.item.source)
+        except _BadMetadata as error:
+            reason = str(error)
+            found.append(
+                Refused(printable(known.path), BadRequest(f"{printable(known.path)}: metadata: {reason}"), known)
+            )
+            continue
+        except AsyncSDKError as error:
+            found.append(Refused(printable(known.path), error, known))
+            continue
+        except (OSError, ValueError) as error:  # a name with a NUL, or of no Unicode, is a ValueError
+            shown = printable(str(known.item.source))
+            found.append(Refused(printable(known.path), os_error(error, "source", source=shown), known))
+            continue
+        held += known.held_bytes
+        found.append(known)
+    return found, []
+
+
+class _BadMetadata(Exception):
+    """Metadata that cannot be kept; the message says why."""
+
+
+def _check_metadata(metadata: Any) -> None:
+    """Raise unless *metadata* can be written as it will be: refused here, it does not fail a batch at commit."""
+    if not isinstance(metadata, Mapping):
+        raise _BadMetadata(f"must be a JSON object, not {type(metadata).__name__}")
+    plain = dict(metadata)
+    try:
+        _metadata.validate_python(plain)
+        orjson.dumps(plain)
+    except ValidationError as error:
+        raise _BadMetadata(error.errors(include_url=False, include_input=False)[0]["msg"]) from None
+    except TypeError as error:  # orjson's encoding error: integers over 64 bits, text that is no Unicode
+        raise _BadMetadata(str(error)) from None
+
+
+def _examine_source(known: PreparedItem, source: Any) -> None:
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        known.size_bytes = memoryview(source).nbytes
+        known.crc32c = crc32c_hex(crc32c(bytes(source)))
+        return
+    if not isinstance(source, (str, PathLike)):
+        return
+    status = os.stat(source)  # noqa: PTH116  # pathlib's way costs 3 us more, for each of ten million files
+    if not stat.S_ISREG(status.st_mode):
+        kind = "a folder; upload it with dataset.upload(folder)" if stat.S_ISDIR(status.st_mode) else "no regular file"
+        raise SourceUnreadable(f"{printable(str(source))}: is {kind}", source=printable(str(source)))
+    known.size_bytes = status.st_size
+    if status.st_size <= SMALL_FILE_BYTES:
+        descriptor = os.open(source, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        try:
+            data = os.read(descriptor, SMALL_FILE_BYTES + 1)
+        finally:
+            os.close(descriptor)
+        if len(data) != status.st_size:  # it is being written to: let the engine read it and judge
+            return
+        known.data = data
+        known.held_bytes = len(data)
+        known.crc32c = crc32c_hex(crc32c(data))
+
+
+def metadata_bytes(item: ItemUpload) -> int:
+    """Return what the metadata adds to a message; raises `TypeError` when JSON has no form for it."""
+    if item.metadata is None:
+        return 0
+    return len(orjson.dumps({"entries": [{"metadata": dict(item.metadata)}]}))  # as deep as it will lie there
