@@ -99,7 +99,7 @@ def _check_metadata(metadata: Any) -> None:
     plain = dict(metadata)
     try:
         _metadata.validate_python(plain)
-        orjson.dumps(plain)
+        _dumped(plain)
     except ValidationError as error:
         raise _BadMetadata(error.errors(include_url=False, include_input=False)[0]["msg"]) from None
     except TypeError as error:  # orjson's encoding error: integers over 64 bits, text that is no Unicode
@@ -132,7 +132,9 @@ def _examine_source(known: PreparedItem, source: Any) -> None:
 
 
 def metadata_bytes(item: ItemUpload) -> int:
-    """Return what the metadata adds to a message; raises `TypeError` when JSON has no form for it."""
-    if item.metadata is None:
-        return 0
-    return len(orjson.dumps({"entries": [{"metadata": dict(item.metadata)}]}))  # as deep as it will lie there
+    """Return what the metadata of an item that was examined adds to a message."""
+    return 0 if item.metadata is None else len(_dumped(dict(item.metadata)))
+
+
+def _dumped(metadata: dict[str, Any]) -> bytes:
+    return orjson.dumps({"entries": [{"metadata": metadata}]})  # as deep as it will lie there: the depth is limited
