@@ -26,6 +26,7 @@ from typing import BinaryIO
 from asyncsdk.checksums import Crc32c
 from asyncsdk.domain.ids import is_id, time_of_id
 from asyncsdk.errors import BadRequest, Conflict, NotFound, os_errors
+from asyncsdk.server.objects.locks import locked
 from asyncsdk.server.objects.syncing import make_durable
 
 __all__ = ["LocalObjects", "check_crc32c", "check_object_id", "crc32c_of_file"]
@@ -153,30 +154,38 @@ class LocalObjects:
                     self._check_same(staged, published, object_id, crc32c)
                     return published
                 published.parent.mkdir(mode=0o700, exist_ok=True)
-                self._publish_copy(staged, published)
+                try:
+                    self._publish_copy(staged, published)
+                except FileNotFoundError:  # whoever published it first has dropped the staged name by now
+                    if not published.exists():
+                        raise _never_arrived(object_id) from None
             return published
         raise _never_arrived(object_id)
 
     def _publish_copy(self, staged: Path, published: Path) -> None:
         """Do without hard links: the staged name has to stay, by it the commit is repeated and the sweep finds both.
 
-        The temporary is named after the bytes and never emptied: whoever else publishes them this moment writes the
-        same into it, even when it has become the published file already.
+        The temporary is named after the bytes, so that the sweep finds what a crash left of it; whoever copies holds
+        its lock until it is renamed.
         """
         temporary = _copy_path(published, staged.name)
-        try:
-            with staged.open("rb") as source:
-                descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-                with os.fdopen(descriptor, "wb") as copy:
-                    shutil.copyfileobj(source, copy, 1024 * 1024)
-                    copy.truncate()
-            temporary.replace(published)
-        except FileNotFoundError:
-            if not published.exists():
-                raise _never_arrived(published.name) from None
-        except OSError:
-            temporary.unlink(missing_ok=True)
-            raise
+        with staged.open("rb") as source:
+            while True:
+                descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                with os.fdopen(descriptor, "wb") as copy, locked(descriptor):
+                    if not _is_named(descriptor, temporary):  # renamed by whoever had the lock before
+                        if published.exists():
+                            return
+                        continue
+                    try:
+                        copy.truncate(0)
+                        shutil.copyfileobj(source, copy, 1024 * 1024)
+                        copy.flush()
+                        temporary.replace(published)
+                    except BaseException:
+                        temporary.unlink(missing_ok=True)
+                        raise
+                    return
 
     def _check_same(self, staged: Path, published: Path, object_id: str, crc32c: str) -> None:
         """Refuse to take what was published before for what is staged now, unless the bytes are the same."""
@@ -242,6 +251,14 @@ class LocalObjects:
             end = datetime(day.year, day.month, day.day, tzinfo=UTC) + _DAY
             if end.timestamp() * 1000 <= before_ms and path.is_dir():
                 yield path
+
+
+def _is_named(descriptor: int, path: Path) -> bool:
+    """Whether *path* is the name of the open file."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _copy_path(published: Path, staged_name: str) -> Path:
