@@ -1,6 +1,6 @@
 """Checksums: crc32c, the one the platform keeps for every object, and joining those of parts.
 
-A checksum is written ``crc32c:XXXXXXXX`` with eight lower-case hexadecimal digits (algorithm and value together
+A checksum is written ``crc32c:e3069283`` with eight lower-case hexadecimal digits (algorithm and value together
 never get separated); records, whose field is named ``crc32c``, hold the digits alone.
 
 Source: RFC 3720 appendix B.4 (CRC-32C, Castagnoli).

@@ -162,7 +162,7 @@ class Outcome:
         seconds: From the start of its first attempt to its end.
         attempts: Requests tried for it (for an object in parts, of the part tried most often); 0 when none was needed.
         etag: Validator the server gave.
-        checksum: ``crc32c:XXXXXXXX`` of the bytes that moved.
+        checksum: ``crc32c:e3069283`` of the bytes that moved.
         verified: Whether the checksum was compared with one from the other end.
         reply: What the platform said when it was settled; the body of the server's reply when there is no platform.
         data: The bytes, for a download into memory.
