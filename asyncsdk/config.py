@@ -143,7 +143,7 @@ def write_profile(home: Path, *, url: str, token: str) -> Path:
         with os.fdopen(descriptor, "wb") as file:
             file.write(orjson.dumps({"url": url, "token": token}))
         Path(temporary).replace(path)
-    except BaseException:
+    except BaseException:  # no half-written profile stays, whatever ended it
         Path(temporary).unlink(missing_ok=True)
         raise
     return path

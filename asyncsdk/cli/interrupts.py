@@ -62,8 +62,7 @@ def run_interruptible(work: Callable[[], Coroutine[Any, Any, int]], on_signal: C
 
     try:
         status = asyncio.run(supervised())
-    except BaseException:
-        # Whatever the cancelled work raised on its way out, the signal is why it ended.
+    except BaseException:  # the signal is why it ended, whatever the cancelled work raised on its way out
         if caught:
             raise Interrupted(caught[0]) from None
         raise

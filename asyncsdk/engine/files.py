@@ -209,7 +209,7 @@ async def _copy_to_file(work: Work, origin: FileOrigin, path: Path) -> Crc32c:
         source = _open_origin(work, origin)
         try:
             file.open()
-        except BaseException:
+        except BaseException:  # closed whatever ended it, then raised again
             source.close()
             raise
         return source

@@ -68,7 +68,7 @@ class _Multipart:
             check_announced_size(self._upload, total)
             check_expected(self._upload, checksum)
             reply = await self._complete()
-        except BaseException as error:
+        except BaseException as error:  # aborted whatever ended it, cancellation too, then raised again
             await self._abort(error)
             raise
         etag = None

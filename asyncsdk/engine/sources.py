@@ -238,7 +238,7 @@ def open_file(path: Path, name: str, *, check: bool = True) -> FileSource:
         facts = os.fstat(fd)
         _refuse_unless_regular(facts, name)
         return FileSource(fd, name, facts, path=path, check=check)
-    except BaseException:
+    except BaseException:  # closed whatever ended it, then raised again
         os.close(fd)
         raise
 

@@ -56,7 +56,7 @@ class StreamSource:
                 return None
             lease.shrink(len(data))
             return MemoryPart(data, lease)
-        except BaseException:
+        except BaseException:  # memory is given back whatever ended it, then raised again
             lease.release()
             raise
 

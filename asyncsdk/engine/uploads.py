@@ -128,7 +128,7 @@ async def _whole(work: Work, source: OpenSource) -> Part:
                 raise _too_large(upload, limit)
             raise IncompleteTransfer(announced, part.size_bytes + 1, source=upload.name)
         check_announced_size(upload, part.size_bytes)
-    except BaseException:
+    except BaseException:  # memory is given back whatever ended it, then raised again
         part.release()
         raise
     return part

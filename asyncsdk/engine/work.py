@@ -191,8 +191,8 @@ class Work:
                         health.gave_up()
                     raise
                 wait = wait_before_next(policy, number, error)
-            except BaseException:
-                count.take_back()  # whoever catches it starts again, or nobody does
+            except BaseException:  # whoever catches it starts again, or nobody does: uncounted either way
+                count.take_back()
                 raise
             await anyio.sleep(wait)
 

@@ -90,7 +90,7 @@ def _open(folder: Path) -> Backend:
     backend = Backend.open(folder)
     try:
         backend.sweep_if_due()
-    except BaseException:
+    except BaseException:  # closed whatever ended it, then raised again
         backend.close()
         raise
     return backend

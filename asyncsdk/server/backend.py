@@ -82,7 +82,7 @@ class Backend:
             database = Database(data.database, version=migrations.SCHEMA_VERSION)
             try:
                 owner = _find_owner(database)
-            except BaseException:
+            except BaseException:  # closed whatever ended it, then raised again
                 database.close()
                 raise
         return cls(data, database, LocalObjects(data.path), Signer(secret), owner)

@@ -121,7 +121,7 @@ def _run(connection: sqlite3.Connection, statements: Sequence[str]) -> None:
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         connection.execute("COMMIT")
-    except BaseException:
+    except BaseException:  # rolled back whatever ended it, then raised again
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise

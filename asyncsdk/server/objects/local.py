@@ -182,7 +182,7 @@ class LocalObjects:
                         shutil.copyfileobj(source, copy, 1024 * 1024)
                         copy.flush()
                         temporary.replace(published)
-                    except BaseException:
+                    except BaseException:  # no copy stays, whatever ended it
                         temporary.unlink(missing_ok=True)
                         raise
                     return

@@ -309,7 +309,8 @@ async def test_one_slot_serves_both_lanes_in_turn(server: HttpServer) -> None:
     assert server.most_active == 1
     kinds = ["part" if "partNumber" in r.query else "small" for r in server.of("PUT")]
     # While both lanes have work. Not strictly in turn: a lane whose next part is still being read gives its turn away.
-    middle = kinds[5 : max(20, min(kinds.index("part") + 100, len(kinds) - kinds[::-1].index("small") - 1))]
+    last = {kind: max(index for index, one in enumerate(kinds) if one == kind) for kind in ("part", "small")}
+    middle = kinds[5 : min(last.values())]
     longest = max(len(list(group)) for _, group in itertools.groupby(middle))
     assert longest <= 10
     assert min(middle.count("small"), middle.count("part")) >= len(middle) // 4
