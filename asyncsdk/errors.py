@@ -144,14 +144,16 @@ class ConnectionFailed(RequestError):
 
 
 class RequestTimeout(RequestError):
-    """Nothing moved for longer than the timeout of one phase: ``connect``, ``send``, ``reply`` or ``slot``."""
+    """Nothing moved for longer than the timeout of one phase: ``connect``, ``send``, ``reply`` or ``slot``; or too
+    little for as long as a minimum ``rate`` allows."""
 
     code = "timeout"
 
     def __init__(self, phase: str, timeout_seconds: float | None = None, url: str = "") -> None:
         where = f" ({redact_url(url)})" if url else ""
         limit = f" for {timeout_seconds:g} s" if timeout_seconds is not None else ""
-        super().__init__(f"nothing moved{limit} in phase {phase!r}{where}")
+        what = "less moved than the minimum rate asks for" if phase == "rate" else "nothing moved"
+        super().__init__(f"{what}{limit} in phase {phase!r}{where}")
         self.phase = phase
         self.timeout_seconds = timeout_seconds
 

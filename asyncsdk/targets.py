@@ -7,6 +7,7 @@ leave over HTTP, and a message that came over HTTP never makes one.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,8 @@ from typing import Any
 from asyncsdk.errors import ConfigError, redact_url
 
 __all__ = ["FileOrigin", "FileTarget", "MultipartTarget", "Origin", "PutTarget", "Target", "UrlOrigin"]
+
+_NOT_IN_URLS = re.compile(r"[\x00-\x20\x7f]")
 
 
 class _Redacted:
@@ -39,7 +42,7 @@ class _Redacted:
 def _check_url(url: str) -> None:
     if not url.startswith(("http://", "https://")):
         raise ConfigError(f"a URL must start with http:// or https://, this one is {redact_url(url)!r}")
-    if any(character <= " " or character == "\x7f" for character in url):
+    if _NOT_IN_URLS.search(url):
         raise ConfigError(f"a URL holds no spaces or control characters; encode them: {redact_url(url)!r}")
 
 

@@ -9,6 +9,7 @@ from asyncsdk.engine.streaming import ByteStream
 from asyncsdk.engine.transfers import Download, Outcome, Refused, Skipped, Source, StreamSink, Transfer, Upload
 from asyncsdk.targets import FileOrigin, FileTarget, MultipartTarget, Origin, PutTarget, Target, UrlOrigin
 from asyncsdk.transport.base import Timeouts
+from asyncsdk.transport.tls import TlsConfig
 
 __all__ = [
     "ByteStream",
@@ -37,6 +38,7 @@ __all__ = [
     "StreamSink",
     "Target",
     "Timeouts",
+    "TlsConfig",
     "Transfer",
     "TransferConfig",
     "Upload",

@@ -7,6 +7,7 @@ from typing import Any
 
 from asyncsdk.errors import ConfigError
 from asyncsdk.transport.base import Timeouts
+from asyncsdk.transport.tls import TlsConfig
 
 __all__ = ["GiB", "KiB", "MiB", "RetryPolicy", "TransferConfig"]
 
@@ -63,7 +64,7 @@ class TransferConfig:
         timeouts: Longest single waits.
         check_source: Whether size and time of a file are compared before and after it was sent.
         cleanup_seconds: Longest wait for cleaning up (aborting a multipart upload) when cancelled.
-        verify_tls: False accepts any certificate; only ever for tests.
+        tls: Whom to trust on ``https`` connections of transfers, and our own certificate.
     """
 
     concurrency: int = 16
@@ -78,7 +79,7 @@ class TransferConfig:
     timeouts: Timeouts = field(default_factory=Timeouts)
     check_source: bool = True
     cleanup_seconds: float = 10.0
-    verify_tls: bool = True
+    tls: TlsConfig = field(default_factory=TlsConfig)
 
     def __post_init__(self) -> None:
         _at_least(self, 1, "concurrency", "large_objects", "max_pending", "settle_size")

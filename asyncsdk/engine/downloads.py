@@ -23,9 +23,18 @@ from asyncsdk.errors import (
     redact_url,
 )
 from asyncsdk.targets import UrlOrigin
-from asyncsdk.transport.base import Reply, ReplyHead, Request
+from asyncsdk.transport.base import OnBytes, Reply, ReplyHead, Request
 
-__all__ = ["LargeObject", "check_crc32c", "download_whole", "give", "object_changed", "precondition"]
+__all__ = [
+    "Fetch",
+    "LargeObject",
+    "NoRanges",
+    "check_crc32c",
+    "download_whole",
+    "give",
+    "object_changed",
+    "precondition",
+]
 
 
 @dataclass(slots=True)
@@ -66,7 +75,7 @@ class _IsLarge(Exception):
         self.large = large
 
 
-class _NoRanges(Exception):
+class NoRanges(Exception):
     """The server refuses to give a range of this object."""
 
 
@@ -83,12 +92,12 @@ async def download_whole(work: Work, *, may_split: bool = True) -> Outcome | Lar
     memory = _first_guess(work)
     while True:
         lease = await work.resources.budget.take(memory) if memory else None
-        fetch = _Fetch(work, lease, with_range=with_range)
+        fetch = Fetch(work, lease, with_range=with_range)
         try:
             return await fetch.run()
         except _MoreMemory as more:
             memory = more.size_bytes
-        except _NoRanges:
+        except NoRanges:
             with_range = False
         except _IsLarge as found:
             return found.large
@@ -113,8 +122,12 @@ def _first_guess(work: Work) -> int:
     return part_size if size is None else max(size, 1)
 
 
-class _Fetch:
-    """One request and its repetitions, into one sink."""
+class Fetch:
+    """One request and its repetitions, into one sink.
+
+    ``run`` does everything. Who moves small objects without a task of their own uses its steps instead, for downloads
+    to files: ``request``, ``judge``, ``finish``, and ``close`` in any case.
+    """
 
     def __init__(self, work: Work, lease: Lease | None, *, with_range: bool) -> None:
         assert isinstance(work.transfer, Download)
@@ -130,55 +143,98 @@ class _Fetch:
         self._used: UrlOrigin | None = None
 
     async def run(self) -> Outcome | LargeObject:
+        """Fetch it, with all attempts; see `download_whole`."""
         try:
             reply = await self._work.retry(self._attempt, renew=self._renew)
-            sink = self._sink
-            total = sink.checksum.size_bytes if self._total is None else self._total
-            etag = reply.headers.get("etag") if reply.status != 416 else None
-            if total > sink.checksum.size_bytes:
+            if self.is_larger:
                 assert self._file is not None
-                await self._work.resources.threads.run(_flush_and_pause, self._file, sink)
-                first, self._file = (self._file, sink), None
-                return LargeObject(total, etag, reply_crc32c(reply.headers), first)
-            return await self._deliver(sink, etag, verified=self._is_verified(reply))
+                await self._work.resources.threads.run(_flush_and_pause, self._file, self._sink)
+                return self._large(reply)
+            return await self._deliver(self._sink, self._etag(reply), verified=self._is_verified(reply))
         finally:
-            if self._file is not None:
-                self._file.discard()
+            self.close()
+
+    def finish(self, reply: Reply) -> Outcome | LargeObject:
+        """Put what came into its file; the reply was judged. Blocking, as long as a small file takes."""
+        file, sink = self._file, self._sink
+        assert file is not None
+        if self.is_larger:
+            _flush_and_pause(file, sink)
+            return self._large(reply)
+        _flush_and_publish(file, sink)
+        return self._work.done(
+            sink.checksum.size_bytes, sink.checksum.value, etag=self._etag(reply), verified=self._is_verified(reply)
+        )
+
+    def close(self) -> None:
+        """Remove what is left of an unfinished file. Calling it again does nothing."""
+        if self._file is not None:
+            self._file.discard()
+
+    @property
+    def is_larger(self) -> bool:
+        """Whether what came is only the first range of the object."""
+        return self._total is not None and self._total > self._sink.checksum.size_bytes
+
+    def _large(self, reply: Reply) -> LargeObject:
+        assert self._total is not None
+        assert self._file is not None
+        first, self._file = (self._file, self._sink), None
+        return LargeObject(self._total, self._etag(reply), reply_crc32c(reply.headers), first)
+
+    @staticmethod
+    def _etag(reply: Reply) -> str | None:
+        return reply.headers.get("etag") if reply.status != 416 else None
 
     async def _renew(self) -> bool:
         assert self._used is not None
         return await self._work.renew(self._used)
 
     async def _attempt(self, count: Count) -> Reply:
+        request = self.request(count)
+        reply = await self._work.send(request, "small")
+        self.judge(reply, request, count.take_back)
+        return reply
+
+    def request(self, on_received: OnBytes) -> Request:
+        """Return the request of one attempt; what an attempt before it took is forgotten."""
         origin = self._work.end
         assert isinstance(origin, UrlOrigin)
         self._used = origin
         self._sink = BufferSink(self._file if isinstance(self._download.sink, Path) else None)
-        headers = {**origin.headers, **precondition(origin.etag)}
+        headers = origin.headers
+        if origin.etag is not None:
+            headers = {**headers, **precondition(origin.etag)}
         if self._asked is not None:
-            headers["Range"] = f"bytes=0-{self._asked - 1}"
-        request = Request(
+            headers = {**headers, "Range": f"bytes=0-{self._asked - 1}"}
+        return Request(
             "GET",
             origin.url,
             headers,
             on_head=self._on_head,
-            on_received=count,
+            on_received=on_received,
             timeouts=self._work.resources.config.timeouts,
         )
-        reply = await self._work.send(request, "small")
+
+    def judge(self, reply: Reply, request: Request, take_back: Callable[[], None]) -> None:
+        """Raise unless *reply* brought the object, or its first range, whole.
+
+        Args:
+            take_back: Called when what was counted as received was no object.
+        """
         if reply.status == 416 and self._asked is not None:
             found = content_range(reply.headers)
-            count.take_back()
+            take_back()
             if found != (0, 0, 0):
-                raise _NoRanges
+                raise NoRanges
             self._total = 0  # an empty object has no first byte to give
         elif reply.status == 412:
             raise object_changed(self._work)
         elif reply.status not in {200, 203, 206}:
-            count.take_back()
-            raise self._work.refused(reply, request, origin.expires_at)
+            take_back()
+            assert self._used is not None
+            raise self._work.refused(reply, request, self._used.expires_at)
         self._check(reply)
-        return reply
 
     def _on_head(self, head: ReplyHead) -> BufferSink | None:
         if head.status in {200, 203}:

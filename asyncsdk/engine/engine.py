@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import AsyncIterable, Iterable
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -27,9 +29,12 @@ from asyncsdk.errors import ConfigError, ForkedProcessError
 from asyncsdk.targets import Origin, Target
 from asyncsdk.transport.base import Transport
 from asyncsdk.transport.httpx_transport import HttpxTransport
+from asyncsdk.transport.lean import LeanTransport
 from asyncsdk.transport.threads import Threads
 
 __all__ = ["Engine"]
+
+_logger = logging.getLogger("asyncsdk.engine")
 
 
 class Engine:
@@ -40,7 +45,8 @@ class Engine:
 
     Args:
         config: How much at once, in what pieces, how patiently.
-        transport: Who speaks HTTP; None: httpx. One that is given is closed by whoever made it.
+        transport: Who speaks HTTP; None: the lean transport, or httpx on event loops that cannot watch sockets (those
+            of Windows). One that is given is closed by whoever made it.
 
     ::
 
@@ -53,7 +59,7 @@ class Engine:
     def __init__(self, config: TransferConfig | None = None, *, transport: Transport | None = None) -> None:
         self.config = config or TransferConfig()
         self._given_transport = transport
-        self._own_transport: HttpxTransport | None = None
+        self._own_transport: Transport | None = None
         self._resources: Resources | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pid = os.getpid()
@@ -220,12 +226,20 @@ class Engine:
         threads = Threads(max(4, min(32, config.concurrency + 4)))
         transport = self._given_transport
         if transport is None:
-            transport = self._own_transport = HttpxTransport(
-                timeouts=config.timeouts,
-                verify_tls=config.verify_tls,
-                max_idle=config.concurrency,
-                threads=threads,
-            )
+            transport = self._own_transport = _make_transport(config, threads)
         return Resources(
             config, transport, threads, Slots(config.concurrency), process_budget(), Health(config.concurrency)
         )
+
+
+def _make_transport(config: TransferConfig, threads: Threads) -> Transport:
+    kind: type[LeanTransport | HttpxTransport] = LeanTransport
+    if not LeanTransport.can_run(asyncio.get_running_loop()):
+        kind = HttpxTransport
+        _say_once("this event loop cannot watch sockets: transfers go through httpx, at ten times the CPU per request")
+    return kind(timeouts=config.timeouts, tls=config.tls, max_idle=config.concurrency, threads=threads)
+
+
+@lru_cache(maxsize=1)
+def _say_once(text: str) -> None:
+    _logger.info(text)

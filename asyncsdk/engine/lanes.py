@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Generic, Literal, TypeVar
 
@@ -81,7 +81,7 @@ class Slots:
 
     def __init__(self, count: int) -> None:
         self._free = count
-        self._waiting: dict[LaneName, deque[asyncio.Future[None]]] = {"small": deque(), "part": deque()}
+        self._waiting: dict[LaneName, deque[Callable[[], bool]]] = {"small": deque(), "part": deque()}
         self._turn: LaneName = "small"
 
     @property
@@ -89,49 +89,73 @@ class Slots:
         """Slots that nobody holds."""
         return self._free
 
+    @property
+    def is_wanted(self) -> bool:
+        """Whether somebody waits for one."""
+        return bool(self._waiting["small"] or self._waiting["part"])
+
+    def try_take(self) -> bool:
+        """Take a slot if one is free and nobody was there before."""
+        if self._free and not self.is_wanted:
+            self._free -= 1
+            return True
+        return False
+
+    def wait(self, lane: LaneName, take: Callable[[], bool]) -> None:
+        """Queue for a slot: *take* is called when there is one, and returns False when it is no longer wanted.
+
+        It may be called at once, and must neither wait nor give a slot back before it returns.
+        """
+        self._waiting[lane].append(take)
+        self._serve()  # those that wait may all have been cancelled
+
+    def release(self) -> None:
+        """Give a slot back."""
+        self._free += 1
+        self._serve()
+
     @asynccontextmanager
     async def hold(self, lane: LaneName) -> AsyncIterator[None]:
         """Hold one slot; do not wait for memory while holding it."""
-        await self._take(lane)
+        if not self.try_take():
+            await self._take(lane)
         try:
             yield
         finally:
-            self._free += 1
-            self._serve()
+            self.release()
 
     async def _take(self, lane: LaneName) -> None:
-        if self._free and not self._waiting["small"] and not self._waiting["part"]:
-            self._free -= 1
-            return
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting[lane].append(future)
-        self._serve()  # those that wait may all have been cancelled
+
+        def take() -> bool:
+            if future.done():
+                return False
+            future.set_result(None)
+            return True
+
+        self.wait(lane, take)
         try:
             await future
         except asyncio.CancelledError:
             if future.done() and not future.cancelled():
-                self._free += 1
-                self._serve()
+                self.release()
             raise
 
     def _serve(self) -> None:
         while self._free:
             first = self._turn
             second: LaneName = "part" if first == "small" else "small"
-            future = self._next(first)
-            if future is not None:
+            if self._serve_one(first):
                 self._turn = second
-            else:
-                future = self._next(second)
-            if future is None:
+            elif not self._serve_one(second):
                 return
-            self._free -= 1
-            future.set_result(None)
 
-    def _next(self, lane: LaneName) -> asyncio.Future[None] | None:
+    def _serve_one(self, lane: LaneName) -> bool:
         waiting = self._waiting[lane]
         while waiting:
-            future = waiting.popleft()
-            if not future.done():
-                return future
-        return None
+            take = waiting.popleft()
+            self._free -= 1
+            if take():
+                return True
+            self._free += 1
+        return False

@@ -11,6 +11,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from asyncsdk.engine.downloads import LargeObject
+from asyncsdk.engine.express import Express
 from asyncsdk.engine.feed import Feed
 from asyncsdk.engine.lanes import Lane
 from asyncsdk.engine.meter import Meter
@@ -22,6 +23,7 @@ from asyncsdk.engine.strays import StrayCancelledError, is_stray, no_strays, str
 from asyncsdk.engine.transfers import Download, Outcome, Refused, Skipped, Transfer, Upload
 from asyncsdk.engine.work import Resources, Work
 from asyncsdk.errors import ConfigError, TransferError
+from asyncsdk.transport.lean import LeanTransport
 
 __all__ = ["Run"]
 
@@ -49,8 +51,10 @@ class Run(AsyncIterator[Outcome]):
         self._feed = feed
         self._meter = meter
         self._on_outcome = on_outcome
-        self._small: Lane[Upload | Download] = Lane()
+        self._small: Lane[Work | Upload | Download] = Lane()
+        self._express: Express | None = None
         self._large: Lane[tuple[Work | Upload | Download, LargeObject | None]] = Lane()
+        self._handed_over = 0  # by the express lane, and not yet taken up by a worker
         self._pace = Pace()
         self._pending = 0  # taken and not yet handed to the consumer
         self._unfinished = 0  # taken and without an outcome
@@ -76,6 +80,19 @@ class Run(AsyncIterator[Outcome]):
             is_idle=lambda: self._unfinished == 0,
             on_failure=self._fail,
         )
+        transport = self._resources.transport
+        if isinstance(transport, LeanTransport):
+            self._express = Express(
+                transport,
+                self._resources.slots,
+                self._start,
+                self._finish,
+                self._hand_over,
+                lambda: self._handed_over > 0,
+                self._pulled,
+                self._fail,
+                concurrency=self._config.concurrency,
+            )
         self._group = group = anyio.create_task_group()
         await group.__aenter__()
         # Nothing is awaited from here on. (`group.start` would wait for ever when cancelled: the settler is shielded.)
@@ -163,6 +180,8 @@ class Run(AsyncIterator[Outcome]):
                     for _ in range(self._config.large_objects):
                         group.start_soon(self._guard, self._move_large)
         finally:
+            if self._express is not None:
+                self._express.cancel()
             for _, found in self._large.drain():
                 if found is not None:
                     found.discard()
@@ -186,7 +205,7 @@ class Run(AsyncIterator[Outcome]):
         while True:
             want = self._pace.want
             free = self._config.max_pending - self._pending
-            if len(self._small) <= want // 2 and free >= max(1, min(want, self._config.max_pending) // 2):
+            if self._waiting() <= want // 2 and free >= max(1, min(want, self._config.max_pending) // 2):
                 return
             self._room.clear()
             await self._room.wait()
@@ -205,15 +224,38 @@ class Run(AsyncIterator[Outcome]):
             raise ConfigError(f"a feed gives uploads, downloads, skipped or refused, not {type(transfer).__name__}")
         elif is_large(transfer, self._config):
             self._large.put((transfer, None))
+        elif self._express is not None and self._express.takes(transfer):
+            self._express.put(transfer)
         else:
             self._small.put(transfer)
 
+    def _waiting(self) -> int:
+        """Small transfers that nobody has begun."""
+        return len(self._small) + (0 if self._express is None else len(self._express))
+
+    def _pulled(self) -> None:
+        if self._waiting() <= self._pace.want // 2:
+            self._room.set()
+
+    def _hand_over(self, work: Work, found: LargeObject | None) -> None:
+        if found is None:
+            # While workers are busy trying again, the express lane adds nothing to what they have to do.
+            self._handed_over += 1
+            self._small.put(work)
+        else:
+            self._large.put((work, found))
+
+    def _take_up(self, work: Work) -> Work:
+        self._handed_over -= 1
+        if self._express is not None and not self._handed_over:
+            self._express.resume()
+        return work
+
     async def _move_small(self) -> None:
-        while (transfer := await self._small.get()) is not None:
-            if len(self._small) <= self._pace.want // 2:
-                self._room.set()
-            await self._wait_for_consumer(transfer)
-            work = self._start(transfer)
+        while (item := await self._small.get()) is not None:
+            self._pulled()
+            work = self._take_up(item) if isinstance(item, Work) else self._start(item)
+            await self._wait_for_consumer(work.transfer)
             result = await perform(work)
             if isinstance(result, Outcome):
                 self._finish(result)

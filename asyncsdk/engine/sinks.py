@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import itertools
 import os
 import secrets
 import tempfile
@@ -21,14 +23,30 @@ _MAX_NAME_BYTES = 255
 _TEMPORARY_MARK = ".part"
 
 
+_mark = secrets.token_hex(6)
+_count = itertools.count()
+
+
 def temporary_name(name: str) -> str:
     """Return a name for the unfinished form of *name*, unique, hidden, and no longer than a file name may be."""
-    tail = f".{secrets.token_hex(6)}{_TEMPORARY_MARK}".encode()
+    # Unique by the random mark of this process and a count: asking for random bytes costs more than making the file.
+    tail = f".{_mark}{next(_count):x}{_TEMPORARY_MARK}"
+    if len(name) + len(tail) < _MAX_NAME_BYTES and name.isascii():
+        return f".{name}{tail}"
     kept = os.fsencode(name)[: _MAX_NAME_BYTES - len(tail) - 1]
     # Cut between characters: some file systems take UTF-8 only.
     while kept and len(os.fsencode(name)) > len(kept) and not _is_whole(kept):
         kept = kept[:-1]
-    return os.fsdecode(b"." + kept + tail)
+    return os.fsdecode(b"." + kept + tail.encode())
+
+
+def _renew_mark() -> None:
+    global _mark  # noqa: PLW0603  # one per process
+    _mark = secrets.token_hex(6)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_mark)
 
 
 def _is_whole(raw: bytes) -> bool:
@@ -48,7 +66,7 @@ class PartFile:
 
     def __init__(self, destination: Path) -> None:
         self.destination = destination
-        self._temporary: Path | None = None
+        self._temporary: str | None = None
         self._fd = -1
 
     def check(self) -> None:
@@ -58,19 +76,21 @@ class PartFile:
                 f"{self.destination}: is a folder; give the path of the file to be", destination=str(self.destination)
             )
 
-    def open(self) -> None:
-        """Make the temporary file; nothing when it is there already."""
+    def open(self) -> bool:
+        """Make the temporary file, or open it again; returns whether it was there already."""
         if self._fd >= 0:
-            return
+            return True
         with os_errors("destination", destination=str(self.destination)):
             if self._temporary is not None:
                 self._fd = os.open(self._temporary, os.O_RDWR | os.O_CLOEXEC)
-                return
+                return True
             self.check()
             self._make()
+            return False
 
     def _make(self) -> None:
-        temporary = self.destination.with_name(temporary_name(self.destination.name))
+        folder, name = os.path.split(self.destination)  # a Path costs more than making the file
+        temporary = os.path.join(folder, temporary_name(name))  # noqa: PTH118
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         try:
             self._fd = os.open(temporary, flags, 0o666)
@@ -111,7 +131,7 @@ class PartFile:
         assert self._temporary is not None
         path = path or self.destination
         with os_errors("destination", destination=str(path)):
-            self._temporary.replace(path)
+            os.replace(self._temporary, path)  # noqa: PTH105
         self._temporary = None
 
     def discard(self) -> None:
@@ -120,7 +140,8 @@ class PartFile:
         if fd >= 0:
             os.close(fd)
         if self._temporary is not None:
-            self._temporary.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._temporary)  # noqa: PTH108
             self._temporary = None
 
 
@@ -172,7 +193,7 @@ class StoreSink:
         self._part = part
         self.checksum = Crc32c()
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         offset = self.checksum.size_bytes
         if offset + len(data) > self._expected:
             raise IncompleteTransfer(
@@ -214,30 +235,44 @@ class BufferSink:
         """Take no more than *size_bytes*: what would be beyond raises what *beyond* returns for the size seen."""
         self.limit_bytes, self._beyond = size_bytes, beyond
 
-    def write(self, data: bytes) -> None:
-        if self.limit_bytes is not None and self.checksum.size_bytes + len(data) > self.limit_bytes:
+    def write(self, data: bytes | memoryview) -> None:
+        size = len(data)
+        if self.limit_bytes is not None and self.checksum.size_bytes + size > self.limit_bytes:
             assert self._beyond is not None
-            raise self._beyond(self.checksum.size_bytes + len(data))
+            raise self._beyond(self.checksum.size_bytes + size)
+        if self.file is not None and size >= _KEPT_BYTES // 2:
+            self.checksum.update(data)
+            self._write_through(self.file, data)
+            return
+        if not isinstance(data, bytes):
+            data = bytes(data)  # a view is good for this call only
         self.checksum.update(data)
         self._kept.append(data)
-        self._kept_bytes += len(data)
+        self._kept_bytes += size
         if self._kept_bytes > _KEPT_BYTES:
             if self.file is not None:
                 self.flush()
             else:
                 self._gather()
 
+    def _write_through(self, file: PartFile, data: bytes | memoryview) -> None:
+        self.flush()
+        file.write_at(data, self._written)
+        self._written += len(data)
+
     def flush(self) -> None:
         """Write what is kept. Blocking."""
         assert self.file is not None
-        self.file.open()
+        was_there = self.file.open()
         if self._stale:
             self._stale = False
-            self.file.truncate(0)  # what an attempt before this one left
-        data = b"".join(self._kept)
-        self.file.write_at(data, self._written)
-        self._written += len(data)
-        self._kept, self._kept_bytes = [], 0
+            if was_there:
+                self.file.truncate(0)  # what an attempt before this one left
+        if self._kept:
+            data = self._kept[0] if len(self._kept) == 1 else b"".join(self._kept)
+            self.file.write_at(data, self._written)
+            self._written += len(data)
+            self._kept, self._kept_bytes = [], 0
 
     def _gather(self) -> None:
         # Joining all pieces at the end would hold the object twice.

@@ -18,10 +18,13 @@ from asyncsdk.engine.parts import MemoryPart, Part
 from asyncsdk.engine.streams import StreamSource
 from asyncsdk.engine.transfers import Upload
 from asyncsdk.engine.work import SMALL_BYTES, Work
-from asyncsdk.errors import SourceChanged, SourceUnreadable, os_errors
+from asyncsdk.errors import SourceChanged, SourceUnreadable, os_error, os_errors
 from asyncsdk.transport.base import Body, FileBody
 
-__all__ = ["FilePart", "FileSource", "MemorySource", "OpenSource", "open_file", "open_source"]
+__all__ = ["FilePart", "FileSource", "MemorySource", "OpenSource", "open_file", "open_source", "read_or_open"]
+
+_READ_FLAGS = os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0)
+"""Without O_NONBLOCK, opening a named pipe would wait for a writer."""
 
 _STEP_BYTES = 16 * 1024 * 1024
 """Read between two looks at whether the work was cancelled."""
@@ -231,33 +234,52 @@ def _close_quickly(opened: MemorySource | FileSource | None) -> None:
 
 def open_file(path: Path, name: str, *, check: bool = True) -> FileSource:
     """Open a regular file for reading. Blocking."""
-    with os_errors("source", source=name):
-        # Without O_NONBLOCK, opening a named pipe would wait for a writer.
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0))
+    fd, facts = _open_regular(path, name)
+    return FileSource(fd, name, facts, path=path, check=check)
+
+
+def read_or_open(path: Path, *, check: bool = True) -> bytes | FileSource:
+    """Return all bytes of a file of up to 64 KiB; a larger one is opened. Blocking, a few microseconds when it is cached.
+
+    Raises:
+        SourceNotFound, SourceUnreadable: It is not there, or no file.
+        SourceChanged: It changed while it was read.
+    """
+    fd, facts = _open_regular(path, str(path))
+    size = facts.st_size
+    if size > SMALL_BYTES:
+        return FileSource(fd, str(path), facts, path=path, check=check)
+    try:
+        data = os.pread(fd, size + 1, 0)
+        changed = len(data) != size or (check and _identity(os.fstat(fd)) != _identity(facts))
+    except OSError as error:
+        raise os_error(error, "source", source=str(path)) from error
+    finally:
+        os.close(fd)
+    if changed:
+        raise SourceChanged(f"{path}: was changed while being read, upload it again", source=str(path))
+    return data
+
+
+def _open_regular(path: Path, name: str) -> tuple[int, os.stat_result]:
+    try:
+        fd = os.open(path, _READ_FLAGS)
+    except (OSError, ValueError) as error:
+        raise os_error(error, "source", source=name) from error
     try:
         facts = os.fstat(fd)
-        _refuse_unless_regular(facts, name)
-        return FileSource(fd, name, facts, path=path, check=check)
+        if not stat.S_ISREG(facts.st_mode):
+            _refuse_unless_regular(facts, name)
     except BaseException:  # closed whatever ended it, then raised again
         os.close(fd)
         raise
+    return fd, facts
 
 
 def _open_path(path: Path, check: bool) -> MemorySource | FileSource:
     """Open *path*; a small file is read and checksummed at once, in the same turn of the thread."""
-    source = open_file(path, str(path), check=check)
-    size = source.size_bytes or 0
-    if size > SMALL_BYTES:
-        return source
-    try:
-        with os_errors("source", source=str(path)):
-            data = os.pread(source.fd, size + 1, 0)
-        if len(data) != size:
-            raise SourceChanged(f"{path}: was changed while being read, upload it again", source=str(path))
-        source.check_unchanged_now()
-        return MemorySource(data, crc32c(data))
-    finally:
-        source.close()
+    found = read_or_open(path, check=check)
+    return MemorySource(found, crc32c(found)) if isinstance(found, bytes) else found
 
 
 def _refuse_unless_regular(facts: os.stat_result, name: str) -> None:

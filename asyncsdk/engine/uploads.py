@@ -25,7 +25,17 @@ from asyncsdk.errors import (
 from asyncsdk.targets import PutTarget
 from asyncsdk.transport.base import Reply, Request
 
-__all__ = ["Receipt", "check_announced_size", "check_expected", "put", "send_part", "upload"]
+__all__ = [
+    "Receipt",
+    "asks_for_checksum",
+    "check_announced_size",
+    "check_expected",
+    "is_confirmed",
+    "put",
+    "send_part",
+    "upload",
+    "with_checksum",
+]
 
 _CHECKSUM_HEADER = "x-amz-checksum-crc32c"
 
@@ -49,7 +59,8 @@ class Receipt:
     @property
     def etag(self) -> str | None:
         """Validator the server gave for it."""
-        return self.reply.headers.get("etag")
+        etag: str | None = self.reply.headers.get("etag")
+        return etag
 
 
 async def upload(work: Work, send: Callable[[Work, OpenSource], Awaitable[Outcome]]) -> Outcome:
@@ -160,10 +171,8 @@ async def send_part(
     A checksum header that the target leaves empty is filled in; one that it gives is what the bytes must have. Nothing
     else is added: a header that was not signed makes some services refuse the request.
     """
-    asked = header(headers, _CHECKSUM_HEADER)
-    if asked == "":
-        value = crc32c_base64(await part.crc32c(work))
-        headers = {name: value if name.lower() == _CHECKSUM_HEADER else text for name, text in headers.items()}
+    if asks_for_checksum(headers):
+        headers = with_checksum(headers, await part.crc32c(work))
     body = part.body()
     request = Request(method, url, headers, body, on_sent=count, timeouts=work.resources.config.timeouts)
     reply = await work.send(request, lane)
@@ -173,12 +182,34 @@ async def send_part(
         # It said yes before it had everything. What was written to the connection counts, not what was read.
         raise IncompleteTransfer(part.size_bytes, count.size_bytes, source=work.transfer.name, part=number)
     checksum = await part.sent_crc32c(work, body)
+    return Receipt(part.size_bytes, checksum, is_confirmed(work, reply, checksum, number), reply)
+
+
+def asks_for_checksum(headers: Mapping[str, str]) -> bool:
+    """Whether a target leaves a checksum header to be filled in."""
+    return bool(headers) and header(headers, _CHECKSUM_HEADER) == ""
+
+
+def with_checksum(headers: Mapping[str, str], checksum: int) -> dict[str, str]:
+    """Return *headers* with the checksum header filled in."""
+    value = crc32c_base64(checksum)
+    return {name: value if name.lower() == _CHECKSUM_HEADER else text for name, text in headers.items()}
+
+
+def is_confirmed(work: Work, reply: Reply, checksum: int, part: int | None = None) -> bool:
+    """Whether the server states the same checksum.
+
+    Raises:
+        ChecksumMismatch: It states another one.
+    """
     theirs = reply_crc32c(reply.headers)
-    if theirs is not None and theirs != checksum:
+    if theirs is None:
+        return False
+    if theirs != checksum:
         raise ChecksumMismatch(
-            f"crc32c:{crc32c_hex(checksum)}", f"crc32c:{crc32c_hex(theirs)}", source=work.transfer.name, part=number
+            f"crc32c:{crc32c_hex(checksum)}", f"crc32c:{crc32c_hex(theirs)}", source=work.transfer.name, part=part
         )
-    return Receipt(part.size_bytes, checksum, theirs is not None, reply)
+    return True
 
 
 def check_announced_size(upload: Upload, size_bytes: int) -> None:

@@ -87,15 +87,29 @@ class Work:
         attempts: Requests tried for it, of the part tried most often.
     """
 
+    __slots__ = (
+        "_bytes_moved",
+        "_end",
+        "_first_error",
+        "_meter",
+        "_renewing",
+        "_started",
+        "attempts",
+        "feed",
+        "resources",
+        "transfer",
+    )
+
     def __init__(self, resources: Resources, transfer: Upload | Download, feed: Feed | None, meter: Meter) -> None:
         self.resources = resources
         self.transfer = transfer
         self.feed = feed
         self.attempts = 0
+        self._first_error: Exception | None = None
         self._meter = meter
         self._bytes_moved = 0
         self._started = time.monotonic()
-        self._renewing = asyncio.Lock()
+        self._renewing: asyncio.Lock | None = None
         self._end: Target | Origin = transfer.target if isinstance(transfer, Upload) else transfer.origin
 
     # --- progress --------------------------------------------------------------------------------------------
@@ -103,11 +117,21 @@ class Work:
     def moved(self, size_bytes: int) -> None:
         """Count bytes that moved; a negative number takes some back."""
         self._bytes_moved += size_bytes
-        self._meter.moved(size_bytes)
+        self._meter.bytes_moved += size_bytes
+
+    def take_back(self) -> None:
+        """Count nothing of what moved any more."""
+        self.moved(-self._bytes_moved)
+
+    def failed_once(self, error: Exception | None) -> None:
+        """The first attempt was made already, and failed with *error*: `retry` goes on from there, or with a first
+        attempt when there is no error. What it moved no longer counts."""
+        self.take_back()
+        self._first_error = error
 
     def failed(self, error: AsyncSDKError) -> Outcome:
         """Return the outcome of failing with *error*; bytes that had moved no longer count."""
-        self.moved(-self._bytes_moved)
+        self.take_back()
         return Outcome(self.transfer, "failed", error=error, seconds=self.seconds, attempts=self.attempts)
 
     def done(
@@ -175,7 +199,10 @@ class Work:
             number += 1
             self.attempts = max(self.attempts, number)
             count = Count(self)
+            first, self._first_error = self._first_error, None
             try:
+                if first is not None:
+                    raise first
                 return await attempt(count)
             except UrlExpired as expired:
                 count.take_back()
@@ -205,6 +232,8 @@ class Work:
 
     async def renew(self, stale: Target | Origin, *, first_part: int = 1) -> bool:
         """Ask the feed for a fresh target or origin unless *stale* was replaced meanwhile; False: there is none."""
+        if self._renewing is None:
+            self._renewing = asyncio.Lock()
         async with self._renewing:
             if self._end is not stale:
                 return True

@@ -6,8 +6,9 @@ value, keep connections alive, and be safe to call from many tasks of one event 
 
 Bodies are a closed set, so that an implementation can choose its best path for each: `BytesBody` and `FileBody`.
 Where the body of a reply goes is decided by ``Request.on_head``, which sees status and headers first and returns a
-`Sink` or None (then the body is kept in the reply, up to a limit). File reads, file writes and checksums of more than
-a few KiB happen off the event loop.
+`Sink` or None (then the body is kept in the reply, up to a limit). Files are read and sinks written in pieces of at most
+1 MiB, so that the event loop never stands still for longer than that takes; what the page cache does not hold, and
+what a slow disk takes, is left to threads.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from asyncsdk.checksums import Crc32c
 from asyncsdk.errors import SourceChanged, os_errors, redact_url
@@ -25,6 +26,7 @@ __all__ = [
     "BytesBody",
     "FileBody",
     "Headers",
+    "OnBytes",
     "Reply",
     "ReplyHead",
     "Request",
@@ -55,6 +57,13 @@ class Headers(Mapping[str, str]):
 
     def __getitem__(self, name: str) -> str:
         return self._values[name.lower()]
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return the value of *name*, or *default*."""
+        return self._values.get(name.lower(), default)  # a mapping's own would raise and catch for every one missing
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and name.lower() in self._values
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._values)
@@ -111,7 +120,16 @@ class FileBody:
         wanted = min(size_bytes, self.size_bytes - offset)
         with os_errors("source", source=self.name):
             data = os.pread(self.fd, wanted, self.start + offset)
-        if not data and wanted:
+        self.took(data, offset, wanted)
+        return data
+
+    def took(self, data: bytes | memoryview, offset: int, wanted: int) -> None:
+        """Checksum *data*, read at *offset* (relative to ``start``) when *wanted* bytes were asked for.
+
+        Raises:
+            SourceChanged: There was none: the file ends before ``stop``.
+        """
+        if wanted and not data:
             raise SourceChanged(
                 f"{self.name}: ends after {self.start + offset} bytes, {self.stop} were there when it was opened; "
                 "it was changed while being sent, upload it again",
@@ -120,7 +138,6 @@ class FileBody:
             )
         if self.checksum is not None:
             self.checksum.update(data)
-        return data
 
 
 Body = BytesBody | FileBody
@@ -130,14 +147,15 @@ Body = BytesBody | FileBody
 class Sink(Protocol):
     """Takes the body of one reply, in order."""
 
-    def write(self, data: bytes) -> None:
-        """Take *data*. Called off the event loop when data is large; blocking is allowed, keeping it is not needed.
+    def write(self, data: bytes | memoryview) -> None:
+        """Take *data*, at most some 256 KiB of it. A memoryview is good for this call only: what is kept is copied.
 
-        Raises what says why it cannot be taken; the transport passes that on unchanged and drops the connection.
+        May write to a file; the transport decides in which thread it calls. Raises what says why *data* cannot be
+        taken; the transport passes that on unchanged and drops the connection.
         """
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ReplyHead:
     """Status and headers of a reply."""
 
@@ -145,7 +163,7 @@ class ReplyHead:
     headers: Headers
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Reply:
     """What came back.
 
@@ -170,11 +188,16 @@ class Timeouts:
         connect: Name lookup, connection and TLS handshake.
         idle: No byte moves in either direction.
         reply: From the last byte sent to the first byte of the reply.
+        rate_seconds: How long a body may move more slowly than ``rate_bytes`` per second, sent or received.
+        rate_bytes: Bytes per second that a body must reach on average over every ``rate_seconds``; 0: any rate will do
+            that is not idle.
     """
 
     connect: float = 10.0
     idle: float = 60.0
     reply: float = 120.0
+    rate_seconds: float = 30.0
+    rate_bytes: int = 0
 
 
 @dataclass(slots=True)

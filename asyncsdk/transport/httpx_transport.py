@@ -9,7 +9,6 @@ cancellation is thrown away with its pool.
 from __future__ import annotations
 
 import contextlib
-import os
 import ssl
 from collections import deque
 from collections.abc import AsyncIterator
@@ -35,9 +34,12 @@ from asyncsdk.transport.base import (
     Sink,
     Timeouts,
 )
-from asyncsdk.transport.outgoing import SMALL_BYTES, Outgoing
+from asyncsdk.transport.failures import no_connection, proxy_refused
+from asyncsdk.transport.incoming import has_more_tls, has_waiting_reply, is_cut_off, what_is_wrong
+from asyncsdk.transport.outgoing import SMALL_BYTES, ExactURL, Outgoing
 from asyncsdk.transport.quiet import is_ours, quieten
 from asyncsdk.transport.threads import Threads
+from asyncsdk.transport.tls import TlsConfig
 from asyncsdk.transport.urls import Address, Proxies, split_url
 
 __all__ = ["HttpxTransport"]
@@ -60,7 +62,7 @@ class HttpxTransport:
 
     Args:
         timeouts: For requests that bring none.
-        verify_tls: False accepts any certificate; only ever for tests.
+        tls: Whom to trust, and who we are; read with the first ``https`` connection.
         max_idle: Connections kept open while nobody uses them.
         threads: Where files are read and sinks written; None starts an own pool.
     """
@@ -69,7 +71,7 @@ class HttpxTransport:
         self,
         *,
         timeouts: Timeouts | None = None,
-        verify_tls: bool = True,
+        tls: TlsConfig | None = None,
         max_idle: int = 128,
         threads: Threads | None = None,
     ) -> None:
@@ -77,8 +79,9 @@ class HttpxTransport:
         self._max_idle = max_idle
         self._threads = threads or Threads(8)
         self._owns_threads = threads is None
-        self._verify_tls = verify_tls
-        self._tls: ssl.SSLContext | None = None
+        self._tls = tls or TlsConfig()
+        self._context: ssl.SSLContext | None = None
+        self._proxy_context: ssl.SSLContext | None = None
         self._proxies = Proxies()
         self._free: deque[_Connection] = deque()
         self._closed = False
@@ -99,7 +102,7 @@ class HttpxTransport:
             try:
                 return await self._exchange(self._take(address, proxy), request, address, target)
             except _StaleConnection:
-                fresh = _Connection(address, proxy, self._tls_context(address, proxy))
+                fresh = self._connection(address, proxy)
                 return await self._exchange(fresh, request, address, target)
         finally:
             is_ours.reset(token)
@@ -120,7 +123,7 @@ class HttpxTransport:
                 connection = self._free[index]
                 del self._free[index]
                 return connection
-        return _Connection(address, proxy, self._tls_context(address, proxy))
+        return self._connection(address, proxy)
 
     async def _give_back(self, connection: _Connection) -> None:
         if self._closed:
@@ -130,12 +133,13 @@ class HttpxTransport:
         if len(self._free) > self._max_idle:
             await self._free.popleft().close()
 
-    def _tls_context(self, address: Address, proxy: str | None) -> ssl.SSLContext | None:
-        if address.scheme == "http" and not (proxy or "").startswith("https"):
-            return None
-        if self._tls is None:  # 10 ms: one for all connections
-            self._tls = httpx.create_ssl_context(verify=self._verify_tls)
-        return self._tls
+    def _connection(self, address: Address, proxy: str | None) -> _Connection:
+        """Return a new connection; its TLS settings are read once for all (tens of milliseconds)."""
+        if address.scheme == "https" and self._context is None:
+            self._context = self._tls.context()
+        if (proxy or "").startswith("https") and self._proxy_context is None:
+            self._proxy_context = self._tls.for_proxy().context()
+        return _Connection(address, proxy, self._context, self._proxy_context)
 
     async def _exchange(self, connection: _Connection, request: Request, address: Address, target: bytes) -> Reply:
         exchange = _Exchange(connection, request, request.timeouts or self._timeouts, self._threads)
@@ -145,7 +149,7 @@ class HttpxTransport:
             with anyio.CancelScope(shield=True):
                 await connection.close()
             raise
-        if exchange.keep:
+        if exchange.keep and connection.is_clean():
             await self._give_back(connection)
         else:
             with anyio.CancelScope(shield=True):
@@ -162,16 +166,21 @@ class _Connection:
 
     __slots__ = ("_transport", "address", "forward", "served", "stream")
 
-    def __init__(self, address: Address, proxy: str | None, tls: ssl.SSLContext | None) -> None:
+    def __init__(
+        self, address: Address, proxy: str | None, tls: ssl.SSLContext | None, proxy_tls: ssl.SSLContext | None
+    ) -> None:
         self.address = address
         self.forward = proxy is not None and address.scheme == "http"
         self.served = 0
         self.stream: Any = None
         try:
             self._transport = httpx.AsyncHTTPTransport(
-                verify=tls if tls is not None else False, trust_env=False, limits=_LIMITS, proxy=proxy
+                verify=tls if tls is not None and address.scheme == "https" else False,
+                trust_env=False,
+                limits=_LIMITS,
+                proxy=None if proxy is None else httpx.Proxy(proxy, ssl_context=_of_proxy(proxy, proxy_tls)),
             )
-        except (ImportError, ValueError) as error:  # a SOCKS proxy without socksio, or no URL at all
+        except (ImportError, ValueError, httpx.InvalidURL) as error:  # a SOCKS proxy without socksio, or no URL at all
             raise ConfigError(
                 f"the proxy {redact_url(proxy or '')!r} from the environment cannot be used ({type(error).__name__})"
             ) from None
@@ -180,14 +189,16 @@ class _Connection:
         return await self._transport.handle_async_request(request)
 
     def has_early_reply(self) -> bool:
-        """Whether bytes of a reply (or its end) wait while the request is still being sent.
+        """Whether a reply (or the end) waits while the request is still being sent; never known under TLS."""
+        return has_waiting_reply(self.stream)
 
-        Not knowable under TLS, where session tickets make the socket readable too.
-        """
-        stream = self.stream
-        if stream is None or stream.get_extra_info("ssl_object") is not None:
-            return False
-        return bool(stream.get_extra_info("is_readable"))
+    def is_clean(self) -> bool:
+        """Whether nothing came behind the reply: it would be taken for the reply to the next request."""
+        # httpcore shows no one what h11 has not used. Where it cannot be found, the connection is not kept.
+        found: Any = next(iter(self._transport._pool.connections), None)
+        while found is not None and not hasattr(found, "_h11_state"):
+            found = getattr(found, "_connection", None)
+        return found is not None and not found._h11_state.trailing_data[0] and not has_more_tls(self.stream)
 
     async def close(self) -> None:
         # What closing says of a connection that is broken, or that its pool still counts as busy, changes nothing.
@@ -259,18 +270,12 @@ class _Exchange:
         elif request.method in {"PUT", "POST", "PATCH"}:
             headers["Content-Length"] = "0"
         self._sent = Outgoing(request, self._connection.has_early_reply, self._threads)
-        return httpx.Request(
-            request.method,
-            address.root,
-            headers=headers,
-            stream=self._sent,
-            extensions={
-                "timeout": self._phases,
-                "trace": self._trace,
-                # The target as it was given: httpx.URL would normalise escapes and break signatures.
-                "target": address.root[:-1].encode("ascii") + target if self._connection.forward else target,
-            },
-        )
+        extensions: dict[str, Any] = {"timeout": self._phases, "trace": self._trace}
+        if self._connection.forward:
+            extensions["target"] = address.root[:-1].encode("ascii") + target
+        built = httpx.Request(request.method, address.root, headers=headers, stream=self._sent, extensions=extensions)
+        built.url = ExactURL(address.root, target)
+        return built
 
     async def _trace(self, event: str, info: dict[str, Any]) -> None:
         if event in {"connection.connect_tcp.complete", "connection.start_tls.complete"}:
@@ -279,6 +284,10 @@ class _Exchange:
 
     async def _receive(self, response: httpx.Response) -> Reply:
         request = self._request
+        facts = response.extensions
+        wrong = what_is_wrong(facts["http_version"], facts["reason_phrase"], response.headers.raw)
+        if wrong is not None:
+            raise MalformedResponse(f"{wrong}: {redact_url(request.url)}")
         headers = Headers([(name.decode("latin-1"), value.decode("latin-1")) for name, value in response.headers.raw])
         self._head = head = ReplyHead(response.status_code, headers)
         sink = request.on_head(head) if request.on_head is not None else None
@@ -292,6 +301,8 @@ class _Exchange:
                     kept += data[: MAX_KEPT_BODY_BYTES - len(kept)]
         else:
             await self._fill(pieces, sink)
+        if _ends_with_connection(request, head) and is_cut_off(self._connection.stream):
+            raise self._broken_body(httpx.ReadError(""), redact_url(request.url))
         await response.aclose()
         return Reply(head.status, headers, bytes(kept), self._received)
 
@@ -348,9 +359,10 @@ class _Exchange:
                 self._sent.take_back()
             return _StaleConnection()
         if isinstance(error, httpx.ConnectError):
-            return _no_connection(error, url)
+            return no_connection(error, url)
         if isinstance(error, httpx.ProxyError):
-            return ConnectionFailed(f"the proxy refused to connect to {url}")
+            status = reason[:3]  # its text begins with what the proxy answered
+            return proxy_refused(int(status) if status.isdecimal() else None, url)
         if closed:
             return ConnectionFailed(f"the connection broke before a reply came: {url}")
         return MalformedResponse(f"what came back is no HTTP/1.1: {url}")
@@ -372,18 +384,12 @@ def _write_all(sink: Sink, batch: list[bytes]) -> None:
     sink.write(batch[0] if len(batch) == 1 else b"".join(batch))
 
 
-def _no_connection(error: BaseException, url: str) -> ConnectionFailed:
-    """Return the failure to connect, in the words of the operating system or of TLS; those hold no URL."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, ssl.SSLError):
-            why = getattr(seen, "verify_message", "") or seen.reason or "the handshake failed"
-            failed = ConnectionFailed(f"no connection to {url}: TLS, {why}")
-            failed.retryable = not isinstance(seen, ssl.SSLCertVerificationError)  # the same certificate comes again
-            return failed
-        if isinstance(seen, OSError) and seen.errno:
-            # asyncio's own text repeats the address; a failed name lookup has a code below zero and a text of its own.
-            why = os.strerror(seen.errno) if seen.errno > 0 else seen.strerror or "the name is not known"
-            return ConnectionFailed(f"no connection to {url}: {why}")
-        seen = seen.__cause__ or seen.__context__
-    return ConnectionFailed(f"no connection to {url}: the address cannot be reached")
+def _ends_with_connection(request: Request, head: ReplyHead) -> bool:
+    """Whether only the end of the connection says where the body ends."""
+    has_body = request.method != "HEAD" and head.status not in {204, 304}
+    return has_body and not {"content-length", "transfer-encoding"} & head.headers.keys()
+
+
+def _of_proxy(proxy: str, context: ssl.SSLContext | None) -> ssl.SSLContext | None:
+    """Return *context* for a proxy that is reached by TLS; httpx takes none for others."""
+    return context if proxy.startswith("https") else None

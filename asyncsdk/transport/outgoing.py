@@ -1,4 +1,4 @@
-"""Bodies of requests as httpx pulls them: read in pieces, off the event loop when they are large."""
+"""Requests as httpx pulls them: targets byte for byte, bodies in pieces, off the event loop when they are large."""
 
 from __future__ import annotations
 
@@ -10,13 +10,29 @@ import httpx
 from asyncsdk.transport.base import BytesBody, FileBody, OnBytes, Request
 from asyncsdk.transport.threads import Threads
 
-__all__ = ["SMALL_BYTES", "Outgoing"]
+__all__ = ["SMALL_BYTES", "ExactURL", "Outgoing"]
 
 SMALL_BYTES = 64 * 1024
 """Up to here a body is read, checksummed and sent in one piece: a thread costs more than the work."""
 
 FILE_CHUNK_BYTES = 1024 * 1024
 BYTES_CHUNK_BYTES = 256 * 1024
+
+
+class ExactURL(httpx.URL):
+    """A URL whose target goes out as it was given: httpx would normalise escapes and break signatures.
+
+    Not httpx's extension ``target``: httpcore says that to a proxy too, in CONNECT, signature and all.
+    """
+
+    def __init__(self, root: str, target: bytes) -> None:
+        super().__init__(root)
+        self._target = target
+
+    @property
+    def raw_path(self) -> bytes:
+        """Path and query."""
+        return self._target
 
 
 class Outgoing(httpx.AsyncByteStream):

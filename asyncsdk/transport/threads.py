@@ -40,9 +40,7 @@ class Threads:
         Args:
             undo: Called in the thread's place with a result that nobody will get because the call was cancelled.
         """
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(self._count, thread_name_prefix="asyncsdk-io")
-        started: Future[T] = self._pool.submit(function, *args)
+        started = self.submit(function, *args)
         future = asyncio.wrap_future(started)
         try:
             return await asyncio.shield(future)
@@ -58,6 +56,12 @@ class Threads:
             if future.exception() is None and undo is not None:
                 undo(future.result())
             raise
+
+    def submit(self, function: Callable[..., T], *args: object) -> Future[T]:
+        """Run ``function(*args)`` in a thread; whoever waits for the future must not be cancelled before it is done."""
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self._count, thread_name_prefix="asyncsdk-io")
+        return self._pool.submit(function, *args)
 
     async def run_in_steps(self, step: Callable[[], bool]) -> None:
         """Call *step* in threads until it returns False; a cancellation is noticed between two steps."""

@@ -202,7 +202,14 @@ async def test_a_read_error_while_sending_fails_alone(
             raise OSError(errno.EIO, "Input/output error")
         return real(fd, size, offset)
 
+    def bad_too(fd: int, buffers: list[memoryview], offset: int, flags: int = 0) -> int:
+        if offset >= MiB:
+            raise OSError(errno.EIO, "Input/output error")
+        return real_too(fd, buffers, offset, flags)
+
+    real_too = os.preadv
     monkeypatch.setattr(os, "pread", bad)
+    monkeypatch.setattr(os, "preadv", bad_too)
     report = await engine.collect(
         [Upload(tmp_path / "file", PutTarget(server.url("/o"))), Upload(b"x", PutTarget(server.url("/p")))]
     )

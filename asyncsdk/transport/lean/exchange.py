@@ -1,0 +1,87 @@
+"""One request under way, and who is told how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
+
+from asyncsdk.transport.base import FileBody, Reply, Request
+from asyncsdk.transport.urls import Address
+
+if TYPE_CHECKING:
+    from asyncsdk.transport.lean.connection import Connection
+
+__all__ = ["Exchange", "Waiter"]
+
+
+class Exchange(ABC):
+    """A request, from `LeanTransport.begin` until one of ``succeed`` and ``fail`` is called, once, by the event loop.
+
+    Neither may raise. Both may begin the next exchange: that is how a connection pulls its work without a task.
+
+    Attributes:
+        request: What is sent.
+        address: Where to; set by the transport.
+        target: As it goes on the request line; set by the transport.
+        connection: Who carries it now; None while it has none.
+        connecting: The task that gets it one, if there is one.
+        reported: Body bytes of this attempt that ``on_sent`` was told of.
+        is_repeated: It was begun again, because a kept connection turned out to be dead.
+    """
+
+    __slots__ = ("address", "connecting", "connection", "is_repeated", "reported", "request", "target")
+
+    address: Address
+    target: bytes
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.connection: Connection | None = None
+        self.connecting: asyncio.Task[None] | None = None
+        self.reported = 0
+        self.is_repeated = False
+
+    @abstractmethod
+    def succeed(self, reply: Reply) -> None:
+        """The reply is whole; it may be a refusal."""
+
+    @abstractmethod
+    def fail(self, error: Exception) -> None:
+        """There will be no reply."""
+
+    def moved(self, size_bytes: int) -> None:
+        """Count body bytes that the system took."""
+        self.reported += size_bytes
+        if self.request.on_sent is not None:
+            self.request.on_sent(size_bytes)
+
+    def take_back(self) -> None:
+        """Undo what was counted and checksummed: the same body is sent again."""
+        if self.reported and self.request.on_sent is not None:
+            self.request.on_sent(-self.reported)
+        self.reported = 0
+        body = self.request.body
+        if isinstance(body, FileBody) and body.checksum is not None:
+            body.checksum.value = 0
+            body.checksum.size_bytes = 0
+
+
+class Waiter(Exchange):
+    """An exchange that somebody awaits."""
+
+    __slots__ = ("future",)
+
+    def __init__(self, request: Request) -> None:
+        super().__init__(request)
+        self.future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+
+    def succeed(self, reply: Reply) -> None:
+        """Wake whoever awaits it."""
+        if not self.future.done():
+            self.future.set_result(reply)
+
+    def fail(self, error: Exception) -> None:
+        """Wake whoever awaits it."""
+        if not self.future.done():
+            self.future.set_exception(error)

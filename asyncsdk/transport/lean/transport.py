@@ -1,0 +1,275 @@
+"""The lean transport: HTTP/1.1 on non-blocking sockets of the event loop, nothing made per request but the request."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from time import monotonic
+
+import anyio
+
+from asyncsdk.errors import ConfigError, ConnectionFailed, redact_url
+from asyncsdk.transport.base import Reply, Request, Timeouts
+from asyncsdk.transport.lean.connecting import Connector
+from asyncsdk.transport.lean.connection import Connection
+from asyncsdk.transport.lean.exchange import Exchange, Waiter
+from asyncsdk.transport.lean.heads import encode_head
+from asyncsdk.transport.lean.sending import BUFFER_BYTES
+from asyncsdk.transport.threads import Threads
+from asyncsdk.transport.tls import TlsConfig
+from asyncsdk.transport.urls import Address, Proxies, split_url
+
+__all__ = ["LeanTransport"]
+
+_READ_BYTES = 256 * 1024
+_IDLE_CONNECTION_SECONDS = 30.0
+"""Below the idle limits of common servers (nginx 75 s, AWS load balancers 60 s)."""
+
+_SHORTEST_SWEEP_SECONDS = 0.02
+_LONGEST_SWEEP_SECONDS = 1.0
+
+
+class LeanTransport:
+    """Sends requests over connections of its own; see `Transport` for what it promises.
+
+    For one event loop: the one that is running when it is made. It must know ``add_reader`` (see `can_run`).
+    Memory: 512 KiB, and 1 MiB per body larger than 4 MiB that is being sent from a file.
+
+    Args:
+        timeouts: For requests that bring none.
+        tls: How servers are verified.
+        max_idle: Connections kept open while nobody uses them.
+        threads: Where files are read that the page cache does not hold; None starts an own pool.
+    """
+
+    def __init__(
+        self,
+        *,
+        timeouts: Timeouts | None = None,
+        tls: TlsConfig | None = None,
+        max_idle: int = 128,
+        threads: Threads | None = None,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.timeouts = timeouts or Timeouts()
+        self.buffer = bytearray(_READ_BYTES)
+        self.view = memoryview(self.buffer)
+        self.plain = memoryview(bytearray(_READ_BYTES))
+        self._threads = threads or Threads(8)
+        self._owns_threads = threads is None
+        self._max_idle = max_idle
+        self._connector = Connector(tls or TlsConfig(), Proxies())
+        self._idle: dict[Address, list[Connection]] = {}
+        self._idle_count = 0
+        self._connections: set[Connection] = set()
+        self._connecting: set[asyncio.Task[None]] = set()
+        self._buffers: deque[bytearray] = deque(maxlen=4)
+        self._sweep: asyncio.TimerHandle | None = None
+        self._sweep_seconds = _LONGEST_SWEEP_SECONDS
+        self._timed: Timeouts | None = None
+        self._closed = False
+
+    @staticmethod
+    def can_run(loop: asyncio.AbstractEventLoop) -> bool:
+        """Whether *loop* can watch sockets; those of Windows (Proactor) and some others cannot."""
+        left, right = socket.socketpair()
+        with left, right:
+            try:
+                loop.add_reader(left.fileno(), lambda: None)
+            except NotImplementedError:
+                return False
+            loop.remove_reader(left.fileno())
+            return True
+
+    async def send(self, request: Request) -> Reply:
+        """Send *request* and return its reply; see `Transport.send`.
+
+        A kept connection that turns out to be dead before any byte of the reply came is replaced once, for free;
+        what ``on_sent`` was told of it is then taken back with a negative number.
+        """
+        waiter = Waiter(request)
+        self.begin(waiter)
+        try:
+            return await waiter.future
+        except BaseException:
+            await self._abandon(waiter)
+            raise
+
+    def begin(self, exchange: Exchange) -> None:
+        """Start *exchange*; it is told how it ends, never before this returns unless by an error of its file.
+
+        Raises:
+            ConfigError: The request cannot be sent as it is, or the transport is closed.
+        """
+        if self._closed:
+            raise ConfigError("the transport is closed")
+        address, exchange.target = split_url(exchange.request.url)
+        exchange.address = address
+        idle = self._idle.get(address)
+        if idle:
+            connection = idle.pop()
+            self._idle_count -= 1
+            self._start(connection, exchange)
+        else:
+            self._head(exchange, b"")  # what cannot be sent needs no connection
+            self._connect(exchange)
+
+    def abandon(self, exchange: Exchange) -> asyncio.Future[None] | None:
+        """Drop *exchange* without telling it. Returns the thread that still reads its file, if one does."""
+        thread = None
+        if exchange.connecting is not None:
+            exchange.connecting.cancel()
+        if exchange.connection is not None:
+            thread = exchange.connection.file_thread
+            exchange.connection.detach()
+        return thread
+
+    async def aclose(self) -> None:
+        """Close all connections. Calling it again does nothing."""
+        self._closed = True
+        for connection in list(self._connections):
+            connection.drop(ConnectionFailed("the transport was closed"))
+        for task in self._connecting:
+            task.cancel()
+        with anyio.CancelScope(shield=True):
+            if self._connecting:
+                await asyncio.wait(self._connecting)
+        if self._sweep is not None:
+            self._sweep.cancel()
+            self._sweep = None
+        if self._owns_threads:
+            self._threads.close()
+
+    async def _abandon(self, exchange: Exchange) -> None:
+        connecting = exchange.connecting
+        thread = self.abandon(exchange)
+        # The caller is about to close the file that a thread may be reading.
+        waiting = [future for future in (connecting, thread) if future is not None and not future.done()]
+        with anyio.CancelScope(shield=True):
+            while waiting:
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.wait(waiting)
+                waiting = [future for future in waiting if not future.done()]
+
+    # --- connections -----------------------------------------------------------------------------------------
+
+    def _head(self, exchange: Exchange, more: bytes, *, absolute: bool = False) -> bytes:
+        request = exchange.request
+        target = exchange.target
+        if absolute:
+            target = exchange.address.root[:-1].encode("ascii") + target
+        size = None if request.body is None else request.body.size_bytes
+        try:
+            return encode_head(request.method, target, exchange.address.authority, request.headers, size, more)
+        except (ConfigError, TypeError):
+            raise ConfigError(
+                "this request cannot be sent, its URL or headers hold what HTTP forbids: " + redact_url(request.url)
+            ) from None
+
+    def _start(self, connection: Connection, exchange: Exchange) -> None:
+        link = connection.link
+        try:
+            connection.start(exchange, self._head(exchange, link.proxy_headers, absolute=link.forward))
+        except BaseException:  # a file that cannot be read, a header that cannot be sent: raised again, all of them
+            connection.detach()
+            raise
+
+    def _connect(self, exchange: Exchange) -> None:
+        task = self._loop.create_task(self._connect_and_start(exchange))
+        exchange.connecting = task
+        self._connecting.add(task)
+        task.add_done_callback(self._connecting.discard)
+
+    async def _connect_and_start(self, exchange: Exchange) -> None:
+        timeouts = exchange.request.timeouts or self.timeouts
+        try:
+            link = await self._connector.connect(exchange.address, timeouts.connect)
+            connection = Connection(self, exchange.address, link, self._loop)
+            self._connections.add(connection)
+            exchange.connecting = None
+            self._start(connection, exchange)
+        except asyncio.CancelledError:
+            exchange.connecting = None
+            if self._closed:
+                exchange.fail(ConnectionFailed("the transport was closed"))
+            raise
+        except Exception as error:  # noqa: BLE001  # handed to whoever asked, unchanged
+            exchange.connecting = None
+            exchange.fail(error)
+
+    def repeat(self, exchange: Exchange) -> None:
+        """Send *exchange* once more, on a fresh connection."""
+        exchange.is_repeated = True
+        exchange.take_back()
+        self._connect(exchange)
+
+    def give_back(self, connection: Connection) -> None:
+        """Keep *connection* for the next request; the one used last is taken first."""
+        if self._closed:
+            connection.close()
+            return
+        self._idle.setdefault(connection.address, []).append(connection)
+        self._idle_count += 1
+        if self._idle_count > self._max_idle:
+            self._close_longest_idle()
+
+    def _close_longest_idle(self) -> None:
+        min((idle[0] for idle in self._idle.values() if idle), key=lambda connection: connection.since).close()
+
+    def forget(self, connection: Connection) -> None:
+        """Count *connection*, which is closed now, no longer."""
+        self._connections.discard(connection)
+        idle = self._idle.get(connection.address)
+        if idle is not None and connection in idle:
+            idle.remove(connection)
+            self._idle_count -= 1
+            if not idle:
+                del self._idle[connection.address]
+
+    # --- what connections share ------------------------------------------------------------------------------
+
+    def borrow(self) -> bytearray:
+        """Return a buffer for a large body."""
+        return self._buffers.pop() if self._buffers else bytearray(BUFFER_BYTES)
+
+    def lend_back(self, buffer: bytearray) -> None:
+        """Take a buffer back; a few are kept."""
+        self._buffers.append(buffer)
+
+    def in_thread(self, function: Callable[[], None]) -> asyncio.Future[None]:
+        """Run *function* in a thread."""
+        started: Future[None] = self._threads.submit(function)
+        return asyncio.wrap_future(started)
+
+    # --- deadlines -------------------------------------------------------------------------------------------
+
+    def watch(self, connection: Connection, timeouts: Timeouts) -> None:
+        """Make sure that somebody looks after the deadlines of *connection*."""
+        if timeouts is not self._timed:
+            self._timed = timeouts
+            shortest = min(timeouts.idle, timeouts.reply, timeouts.rate_seconds) / 5
+            wanted = max(_SHORTEST_SWEEP_SECONDS, min(_LONGEST_SWEEP_SECONDS, shortest))
+            if wanted < self._sweep_seconds:
+                self._sweep_seconds = wanted
+                if self._sweep is not None:
+                    self._sweep.cancel()
+                    self._sweep = None
+        if self._sweep is None:
+            self._sweep = self._loop.call_later(self._sweep_seconds, self._look_around)
+
+    def _look_around(self) -> None:
+        self._sweep = None
+        now = monotonic()
+        for connection in list(self._connections):
+            if connection.exchange is not None:
+                connection.check_time(now)
+            elif now - connection.since > _IDLE_CONNECTION_SECONDS:
+                connection.close()
+        if self._connections and not self._closed:
+            self._sweep = self._loop.call_later(self._sweep_seconds, self._look_around)
+        else:
+            self._sweep_seconds, self._timed = _LONGEST_SWEEP_SECONDS, None

@@ -1,0 +1,215 @@
+"""The scripted raw server: a script per connection, which reads requests and writes bytes, right or wrong.
+
+`tests.support.http_server` is a store that can misbehave; here nothing is answered unless the script says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+import struct
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+__all__ = ["Script", "Seen", "Wire", "WireServer"]
+
+_HEAD_LIMIT = 1024 * 1024
+
+
+@dataclass
+class Seen:
+    """One request as it arrived."""
+
+    method: str
+    target: str
+    head: bytes
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    connection: int = 0
+
+    @property
+    def length(self) -> int:
+        """Its ``Content-Length``, 0 without one."""
+        return int(self.headers.get("content-length", "0"))
+
+
+class Wire:
+    """One accepted connection, as a script sees it.
+
+    Attributes:
+        number: From 1, in the order in which connections were accepted.
+    """
+
+    def __init__(
+        self, number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, server: WireServer
+    ) -> None:
+        self.number = number
+        self.reader = reader
+        self.writer = writer
+        self.server = server
+
+    async def head(self) -> Seen:
+        """Read the head of the next request and nothing of its body.
+
+        Raises:
+            EOFError: The client closed the connection.
+        """
+        try:
+            head = await self.reader.readuntil(b"\r\n\r\n")
+        except asyncio.IncompleteReadError as error:
+            raise EOFError from error
+        first, *lines = head.decode("latin-1").split("\r\n")
+        method, target, _ = first.split(" ")
+        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines if line)}
+        seen = Seen(method, target, head, headers, connection=self.number)
+        self.server.requests.append(seen)
+        return seen
+
+    async def request(self) -> Seen:
+        """Read the next request whole."""
+        seen = await self.head()
+        seen.body = await self.reader.readexactly(seen.length)
+        return seen
+
+    async def send(self, *pieces: bytes, pause: float = 0.0) -> None:
+        """Write *pieces*, each in a segment of its own when there is a *pause* (seconds) between them."""
+        for index, piece in enumerate(pieces):
+            if index and pause:
+                await asyncio.sleep(pause)
+            self.writer.write(piece)
+            await self.writer.drain()
+
+    async def read_slowly(self, size_bytes: int, *, step: int, pause: float) -> bytes:
+        """Read *size_bytes*, at most *step* at a time, with a *pause* (seconds) before each."""
+        data = bytearray()
+        while len(data) < size_bytes:
+            await asyncio.sleep(pause)
+            piece = await self.reader.read(min(step, size_bytes - len(data)))
+            if not piece:
+                raise EOFError
+            data += piece
+        return bytes(data)
+
+    def half_close(self) -> None:
+        """Say that nothing more comes (FIN), and go on reading. Plain connections only."""
+        self.writer.write_eof()
+
+    def reset(self) -> None:
+        """End with RST: what the kernel has not sent yet is lost too."""
+        sock: socket.socket = self.writer.get_extra_info("socket")
+        if sock.fileno() >= 0:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.drop()
+
+    def drop(self) -> None:
+        """Close the socket at once: FIN, under TLS without close_notify. Closed already: nothing happens."""
+        # asyncio cannot abort a connection that it closed after writing out what was left.
+        if self.writer.get_extra_info("socket").fileno() >= 0:
+            self.writer.transport.abort()
+
+    async def close(self) -> None:
+        """Close in good order, under TLS with close_notify."""
+        self.writer.close()
+        with contextlib.suppress(ConnectionError, ssl.SSLError, TimeoutError):
+            async with asyncio.timeout(2):
+                await self.writer.wait_closed()
+
+    async def rest(self) -> bytes:
+        """Read until the client closes, and return what it still sent."""
+        with contextlib.suppress(ConnectionError, ssl.SSLError):
+            return await self.reader.read()
+        return b""
+
+
+Script = Callable[[Wire], Awaitable[None]]
+"""Serves one connection; when it returns, the connection is closed in good order unless the script ended it."""
+
+
+class WireServer:
+    """Use it as an async context manager.
+
+    Connection number n gets script number n, the last script also serves all later connections.
+
+    Args:
+        scripts: At least one.
+        tls: Context of a TLS server; None: plain.
+        receive_buffer: Bytes that the kernel holds for a script that does not read; None: the kernel decides.
+        host: A loopback address.
+
+    Attributes:
+        requests: Every request whose head was read, in order.
+        connections: How many were accepted.
+        errors: What scripts raised, other than the end of their connection; raised again when the server stops.
+    """
+
+    def __init__(
+        self,
+        *scripts: Script,
+        tls: ssl.SSLContext | None = None,
+        receive_buffer: int | None = None,
+        host: str = "127.0.0.1",
+    ) -> None:
+        self._scripts = scripts
+        self._tls = tls
+        self._receive_buffer = receive_buffer
+        self._host = host
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.requests: list[Seen] = []
+        self.connections = 0
+        self.errors: list[Exception] = []
+        self.port = 0
+
+    async def __aenter__(self) -> Self:
+        family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
+        # Named, or asyncio does not know that it is TCP and leaves Nagle's algorithm on.
+        listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if self._receive_buffer is not None:  # accepted sockets inherit it
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer)
+        listener.bind((self._host, 0))
+        # The limit is what asyncio itself takes from the kernel ahead of the script; twice that, then it stops.
+        limit = _HEAD_LIMIT if self._receive_buffer is None else 64 * 1024
+        self._server = await asyncio.start_server(self._accept, sock=listener, limit=limit, ssl=self._tls)
+        self.port = listener.getsockname()[1]
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        assert self._server is not None
+        self._server.close()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._server.wait_closed()
+        if exc is None and self.errors:
+            raise self.errors[0]
+
+    def url(self, target: str = "/", *, host: str | None = None) -> str:
+        """Return the URL of *target* here, under another name of this machine when *host* says so."""
+        scheme = "http" if self._tls is None else "https"
+        return f"{scheme}://{host or self._host}:{self.port}{target}"
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        self.connections += 1
+        wire = Wire(self.connections, reader, writer, self)
+        try:
+            await self._scripts[min(wire.number, len(self._scripts)) - 1](wire)
+            await wire.close()
+        except (ConnectionError, EOFError, ssl.SSLError, asyncio.CancelledError):
+            pass  # the client went away, or the test is over
+        except Exception as error:  # noqa: BLE001 - whatever a script raised is raised again when the server stops
+            self.errors.append(error)
+        finally:
+            wire.drop()
+            with contextlib.suppress(ConnectionError, ssl.SSLError, asyncio.CancelledError):
+                await writer.wait_closed()
+            self._tasks.discard(task)
