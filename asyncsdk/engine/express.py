@@ -353,20 +353,24 @@ class Carrier(Exchange):
 
     def cancel(self) -> None:
         """Drop what is under way."""
-        reading = self._express.transport.abandon(self)
-        if reading is not None and self._file is not None:
-            # A thread reads the file: its number must not stand for another one before that ends.
-            file, self._file = self._file, None
-            reading.add_done_callback(lambda _: file.close())
+        using = self._express.transport.abandon(self)
+        if using is not None:
+            # A thread uses the file: its number must not stand for another one before that ends.
+            file, fetch = self._file, self._fetch
+            self._file = self._fetch = None
+            using.add_done_callback(lambda _: _close(file, fetch))
         self._clear()
         self._release_slot()
 
     def _clear(self) -> None:
         self._work = None
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-        if self._fetch is not None:
-            self._fetch.close()
-            self._fetch = None
+        _close(self._file, self._fetch)
+        self._file = self._fetch = None
         self.request = _NOTHING
+
+
+def _close(file: FileSource | None, fetch: Fetch | None) -> None:
+    if file is not None:
+        file.close()
+    if fetch is not None:
+        fetch.close()

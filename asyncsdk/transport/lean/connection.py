@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from time import monotonic
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from asyncsdk.errors import AsyncSDKError, RequestTimeout
-from asyncsdk.transport.base import BytesBody, FileBody, Timeouts
+from asyncsdk.errors import AsyncSDKError
+from asyncsdk.transport.base import BytesBody, FileBody
+from asyncsdk.transport.lean.deadlines import Deadlines
 from asyncsdk.transport.lean.exchange import Exchange
 from asyncsdk.transport.lean.replies import ReplyReader
 from asyncsdk.transport.lean.sending import Progress, Sender
@@ -32,8 +33,6 @@ SMALL_BYTES = 64 * 1024
 _READS_PER_TURN = 4
 """Full buffers taken before other connections get their turn."""
 
-Phase = Literal["send", "reply", "body"]
-
 
 class Connection:
     """Carries one exchange at a time.
@@ -42,40 +41,39 @@ class Connection:
         address: Whose it is.
         link: Socket, TLS, and whether requests go through a proxy in absolute form.
         exchange: The one under way; None: idle.
-        since: When something last moved, by the monotonic clock.
+        deadlines: How long that may still take.
         served: Replies that came whole.
     """
 
     __slots__ = (
         "_buffer",
-        "_file_thread",
+        "_is_holding",
         "_is_last",
+        "_is_reading",
         "_is_sent",
         "_is_writing",
         "_loop",
         "_owner",
-        "_phase",
         "_pipe",
-        "_rate_bytes",
-        "_rate_since",
         "_reader",
         "_sender",
         "_sock",
-        "_timeouts",
+        "_thread",
+        "_unfinished",
         "_view",
         "address",
+        "deadlines",
         "exchange",
         "is_closed",
         "link",
         "served",
-        "since",
     )
 
     def __init__(self, owner: LeanTransport, address: Address, link: Link, loop: asyncio.AbstractEventLoop) -> None:
         self.address = address
         self.link = link
         self.exchange: Exchange | None = None
-        self.since = monotonic()
+        self.deadlines = Deadlines(monotonic())
         self.served = 0
         self.is_closed = False
         self._owner = owner
@@ -84,22 +82,26 @@ class Connection:
         self._pipe = link.tls
         self._reader = ReplyReader()
         self._sender: Sender | None = None
-        self._file_thread: asyncio.Future[None] | None = None
+        self._thread: asyncio.Future[None] | None = None  # reads the file of the exchange, or writes its sink
+        self._unfinished: bool | None = (
+            None  # a reply that is whole but for that thread: whether to keep the connection
+        )
         self._is_sent = False
         self._is_last = False
+        self._is_holding = False  # the body waits for `100 Continue`
+        self._is_reading = True
         self._is_writing = False
-        self._phase: Phase = "send"
-        self._timeouts = owner.timeouts
-        self._rate_since = 0.0
-        self._rate_bytes = 0
         self._buffer = owner.buffer
         self._view = owner.view
         loop.add_reader(self._sock.fileno(), self._on_readable)
 
     # --- out -------------------------------------------------------------------------------------------------
 
-    def start(self, exchange: Exchange, head: bytes) -> None:
+    def start(self, exchange: Exchange, head: bytes, *, hold_seconds: float = 0.0) -> None:
         """Send *exchange*, whose head is written already. The connection is idle.
+
+        Args:
+            hold_seconds: How long a large body waits for the server to ask for it.
 
         Raises:
             AsyncSDKError: Its file cannot be read; nothing was sent.
@@ -111,18 +113,18 @@ class Connection:
             head += body.data if isinstance(body, BytesBody) else _read_all(body, size)  # type: ignore[arg-type]
         self.exchange = exchange
         exchange.connection = self
-        self._timeouts = request.timeouts or self._owner.timeouts
         self._reader.begin(request)
         self._is_sent = False
         self._is_last = bool(request.headers) and _says_close(request.headers)
-        self._phase = "send"
-        self.since = monotonic()
-        self._owner.watch(self, self._timeouts)
+        timeouts = request.timeouts or self._owner.timeouts
+        self.deadlines.begin(timeouts, monotonic())
+        self._owner.watch(timeouts)
         if self._pipe is not None:
             head = self._pipe.encrypt(head)
-        if size > SMALL_BYTES:
+        if size > SMALL_BYTES and not hold_seconds:
             self._send_rest(memoryview(head), 0)
             return
+        self._is_holding = hold_seconds > 0
         try:
             count = self._sock.send(head)
         except BlockingIOError:
@@ -131,15 +133,26 @@ class Connection:
             self._broken(error)
             return
         if count == len(head):
+            if self._is_holding:
+                self.deadlines.phase = "reply"
+                self._loop.call_later(hold_seconds, self._let_go, exchange)
+                return
             if size:
                 exchange.moved(size)
             self._all_sent()
         else:
-            self._send_rest(memoryview(head)[count:], size)
+            self._is_holding = False  # a full socket on an idle connection: not worth a state of its own
+            self._send_rest(memoryview(head)[count:], size if size <= SMALL_BYTES else 0)
+
+    def _let_go(self, exchange: Exchange) -> None:
+        """Send the body that was held back: the server asked for it, or says nothing."""
+        if self._is_holding and self.exchange is exchange:
+            self._is_holding = False
+            self.deadlines.begin(exchange.request.timeouts or self._owner.timeouts, monotonic())
+            self._send_rest(memoryview(b""), 0)
 
     def _send_rest(self, pending: memoryview, pending_body: int) -> None:
         assert self.exchange is not None
-        self._rate_since, self._rate_bytes = self.since, self.exchange.reported
         self._sender = Sender(self._sock, self._pipe, self.exchange, pending, pending_body, self._owner.borrow)
         self._on_writable()
 
@@ -156,26 +169,24 @@ class Connection:
         except AsyncSDKError as error:
             self.drop(error)
             return
-        self.since = monotonic()
+        self.deadlines.since = monotonic()
         if progress is Progress.DONE:
             self._stop_sending()
             self._all_sent()
         elif progress is Progress.COLD:
             self._stop_writing()
-            self._file_thread = self._owner.in_thread(sender.warm)
-            self._file_thread.add_done_callback(self._warmed)
+            self._in_thread(sender.warm, self._warmed)
         elif not self._is_writing:
             self._is_writing = True
             self._loop.add_writer(self._sock.fileno(), self._on_writable)
 
-    def _warmed(self, future: asyncio.Future[None]) -> None:
-        self._file_thread = None
-        if not self.is_closed and self._sender is not None:
+    def _warmed(self) -> None:
+        if self._sender is not None:
             self._on_writable()
 
     def _all_sent(self) -> None:
         self._is_sent = True
-        self._phase = "reply"
+        self.deadlines.phase = "reply"
 
     def _stop_sending(self) -> None:
         if self._sender is not None:
@@ -208,7 +219,7 @@ class Connection:
                 self._ended()
                 return
             self._take(self._view[:count])
-            if count < len(self._view) or self.exchange is None or self.is_closed:
+            if count < len(self._view) or self.exchange is None or self.is_closed or not self._is_reading:
                 return
 
     def _read_encrypted(self) -> None:
@@ -217,14 +228,18 @@ class Connection:
         try:
             count = self._sock.recv_into(self._buffer)
             pipe.feed(self._view[:count])
-            while not self.is_closed and (size := pipe.read_into(self._owner.plain)):
-                self._take(self._owner.plain[:size])
         except BlockingIOError:
-            return
-        except OSError as error:  # TLS errors too
+            pass  # woken for what the pipe still holds, or for nothing
+        except OSError as error:
             self._broken(error)
             return
-        if self.is_closed:
+        try:
+            while not self.is_closed and self._is_reading and (size := pipe.read_into(self._owner.plain)):
+                self._take(self._owner.plain[:size])
+        except OSError as error:  # what came is no TLS
+            self._broken(error)
+            return
+        if self.is_closed or not self._is_reading:
             return
         if pipe.is_closed:
             self._ended()
@@ -260,14 +275,35 @@ class Connection:
             return
         if self.exchange is not exchange:  # abandoned by what it called
             return
-        if reader.is_done:
+        if reader.late:
+            self._write_late(reusable=used == len(view) if reader.is_done else None)
+        elif reader.is_done:
             self._finish(exchange, reusable=used == len(view))
-            return
-        now = monotonic()
-        self.since = now
-        if reader.has_head and self._phase != "body":
-            self._phase = "body"
-            self._rate_since, self._rate_bytes = now, 0
+        else:
+            now = monotonic()
+            self.deadlines.since = now
+            if reader.has_head:
+                if self.deadlines.phase != "body":
+                    self.deadlines.enter_body(now)
+            elif reader.may_send and self._is_holding:
+                self._let_go(exchange)
+
+    def _write_late(self, *, reusable: bool | None) -> None:
+        """Let a thread write what a slow sink has to take, and read on afterwards."""
+        self._unfinished = reusable
+        self._stop_reading()
+        self._in_thread(self._reader.write_late, self._written)
+
+    def _written(self) -> None:
+        exchange = self.exchange
+        assert exchange is not None
+        self._is_reading = True
+        self._loop.add_reader(self._sock.fileno(), self._on_readable)
+        self.deadlines.since = monotonic()
+        if self._unfinished is not None:
+            self._finish(exchange, reusable=self._unfinished)
+        elif self._pipe is not None:
+            self._read_encrypted()  # the rest may be inside already: the socket would not say so
 
     def _finish(self, exchange: Exchange, *, reusable: bool) -> None:
         reader = self._reader
@@ -275,13 +311,40 @@ class Connection:
         reply = reader.take()
         self.served += 1
         self.exchange = None
+        self._unfinished = None
         exchange.connection = None
         if reusable:
-            self.since = monotonic()
+            self.deadlines.since = monotonic()
             self._owner.give_back(self)
         else:
+            held, self._is_holding = self._is_holding, False
+            if not self._is_sent:
+                self._owner.was_refused(self.address, held=held)
             self.close()
+            if held and reply.status == 417 and not exchange.is_repeated:
+                self._owner.repeat(exchange)
+                return
         exchange.succeed(reply)
+
+    def _in_thread(self, function: Callable[[], None], then: Callable[[], None]) -> None:
+        self._thread = future = self._owner.in_thread(function)
+
+        def done(future: asyncio.Future[None]) -> None:
+            self._thread = None
+            if self.is_closed:
+                return
+            error = future.exception()
+            if error is None:
+                then()
+            else:
+                self.drop(error if isinstance(error, Exception) else RuntimeError(str(error)))
+
+        future.add_done_callback(done)
+
+    def _stop_reading(self) -> None:
+        if self._is_reading:
+            self._is_reading = False
+            self._loop.remove_reader(self._sock.fileno())
 
     # --- the end ---------------------------------------------------------------------------------------------
 
@@ -327,10 +390,14 @@ class Connection:
 
     def drop(self, error: Exception) -> None:
         """Close, and let the exchange fail with *error*."""
-        exchange = self.exchange
+        exchange, thread = self.exchange, self._thread
         self.detach()
-        if exchange is not None:
+        if exchange is None:
+            return
+        if thread is None:
             exchange.fail(error)
+        else:  # whoever is told closes the file that the thread uses
+            thread.add_done_callback(lambda _: exchange.fail(error))
 
     def detach(self) -> None:
         """Close, and leave the exchange to the caller."""
@@ -344,41 +411,26 @@ class Connection:
         if self.is_closed:
             return
         self.is_closed = True
+        self._is_holding = False
         self._stop_sending()
-        self._loop.remove_reader(self._sock.fileno())
+        self._stop_reading()
         self._sock.close()
         self._owner.forget(self)
 
     @property
-    def file_thread(self) -> asyncio.Future[None] | None:
-        """The thread that reads the file of the exchange right now, if one does."""
-        return self._file_thread
+    def thread(self) -> asyncio.Future[None] | None:
+        """The thread that uses the file or sink of the exchange right now, if one does."""
+        return self._thread
 
-    def check_time(self, now: float) -> float:
-        """Drop the exchange if it waits for too long; return how many seconds it may go on without moving."""
+    def check_time(self, now: float) -> None:
+        """Drop the exchange if it waits for too long."""
         exchange = self.exchange
-        assert exchange is not None
-        limits = self._timeouts
-        limit = limits.reply if self._phase == "reply" else limits.idle
-        left = self.since + limit - now
-        if left <= 0 and self._file_thread is None:
-            self.drop(RequestTimeout("send" if self._phase == "send" else "reply", limit, exchange.request.url))
-            return limit
-        left = max(left, 0.05)
-        if limits.rate_bytes and self._phase != "reply":
-            self._check_rate(limits, now)
-        return left
-
-    def _check_rate(self, limits: Timeouts, now: float) -> None:
-        exchange = self.exchange
-        assert exchange is not None
-        if now - self._rate_since < limits.rate_seconds:
+        if exchange is None or self._thread is not None:
             return
-        total = exchange.reported if self._phase == "send" else self._reader.received
-        if total - self._rate_bytes < limits.rate_bytes * (now - self._rate_since):
-            self.drop(RequestTimeout("rate", limits.rate_seconds, exchange.request.url))
-        else:
-            self._rate_since, self._rate_bytes = now, total
+        url = exchange.request.url
+        error = self.deadlines.overdue(now, exchange.reported, self._reader.received, url)
+        if error is not None:
+            self.drop(error)
 
 
 def _read_all(body: FileBody, size_bytes: int) -> bytes:
@@ -390,7 +442,4 @@ def _read_all(body: FileBody, size_bytes: int) -> bytes:
 
 def _says_close(headers: Mapping[str, str]) -> bool:
     """Whether the request asks for the connection to be closed afterwards."""
-    for name, value in headers.items():
-        if name.lower() == "connection" and "close" in value.lower():
-            return True
-    return False
+    return any(name.lower() == "connection" and "close" in value.lower() for name, value in headers.items())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from time import monotonic
 
 from asyncsdk.errors import ConnectionFailed, IncompleteTransfer, MalformedResponse, redact_url
 from asyncsdk.transport.base import MAX_KEPT_BODY_BYTES, Reply, Request, Sink
@@ -15,6 +16,11 @@ _FIRST_LOOK_BYTES = 2048
 """Nearly every head ends within; looking further copies more."""
 
 _MAX_INFORMATIONAL = 64
+
+_TIMED_BYTES = 32 * 1024
+_SLOW_SECONDS = 0.02
+"""A sink that takes longer for one piece gets the rest of the body from a thread."""
+
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 
 
@@ -31,12 +37,14 @@ class ReplyReader:
         may_send: A ``100 Continue`` came.
         keep_alive: Whether the connection may serve another request afterwards.
         received: Bytes of body that came.
+        late: What a slow sink has yet to take: let a thread call ``write_late`` before more is fed.
     """
 
     __slots__ = (
         "_chunks",
         "_head",
         "_informational",
+        "_is_slow",
         "_kept",
         "_left",
         "_partial",
@@ -46,6 +54,7 @@ class ReplyReader:
         "has_head",
         "is_done",
         "keep_alive",
+        "late",
         "may_send",
         "received",
     )
@@ -62,6 +71,8 @@ class ReplyReader:
         self._kept: bytearray | None = None
         self._chunks: ChunkReader | None = None
         self._left = 0
+        self._is_slow = False
+        self.late: list[bytes] = []
         self.received = 0
         self.has_begun = self.has_head = self.is_done = self.may_send = self.keep_alive = False
 
@@ -195,9 +206,23 @@ class ReplyReader:
         if request.on_received is not None:
             request.on_received(count)
         if self._sink is not None:
-            self._sink.write(view)
+            if self._is_slow:
+                self.late.append(bytes(view))
+            elif count < _TIMED_BYTES:
+                self._sink.write(view)
+            else:
+                started = monotonic()
+                self._sink.write(view)
+                self._is_slow = monotonic() - started > _SLOW_SECONDS
             return
         if self._kept is None:
             self._kept = bytearray()
         if len(self._kept) < MAX_KEPT_BODY_BYTES:
             self._kept += view[: MAX_KEPT_BODY_BYTES - len(self._kept)]
+
+    def write_late(self) -> None:
+        """Write what is late. Blocking; raises what the sink raises."""
+        assert self._sink is not None
+        late, self.late = self.late, []
+        for data in late:
+            self._sink.write(data)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
 from collections import deque
 from collections.abc import Callable
@@ -25,10 +26,18 @@ from asyncsdk.transport.urls import Address, Proxies, split_url
 
 __all__ = ["LeanTransport"]
 
+_logger = logging.getLogger("asyncsdk.transport")
+
 _READ_BYTES = 256 * 1024
 _IDLE_CONNECTION_SECONDS = 30.0
 """Below the idle limits of common servers (nginx 75 s, AWS load balancers 60 s)."""
 
+_ASK_BYTES = 1024 * 1024
+_ASK_SECONDS = 60.0
+_HOLD_SECONDS = 1.0
+"""How long a body waits for ``100 Continue``. Some servers never send one (RFC 9110 section 10.1.1)."""
+
+_MAX_REFUSED = 256
 _SHORTEST_SWEEP_SECONDS = 0.02
 _LONGEST_SWEEP_SECONDS = 1.0
 
@@ -71,6 +80,7 @@ class LeanTransport:
         self._sweep: asyncio.TimerHandle | None = None
         self._sweep_seconds = _LONGEST_SWEEP_SECONDS
         self._timed: Timeouts | None = None
+        self._refused: dict[Address, float] = {}
         self._closed = False
 
     @staticmethod
@@ -119,12 +129,12 @@ class LeanTransport:
             self._connect(exchange)
 
     def abandon(self, exchange: Exchange) -> asyncio.Future[None] | None:
-        """Drop *exchange* without telling it. Returns the thread that still reads its file, if one does."""
+        """Drop *exchange* without telling it. Returns the thread that still uses its file or sink, if one does."""
         thread = None
         if exchange.connecting is not None:
             exchange.connecting.cancel()
         if exchange.connection is not None:
-            thread = exchange.connection.file_thread
+            thread = exchange.connection.thread
             exchange.connection.detach()
         return thread
 
@@ -172,8 +182,12 @@ class LeanTransport:
 
     def _start(self, connection: Connection, exchange: Exchange) -> None:
         link = connection.link
+        more, hold_seconds = link.proxy_headers, 0.0
+        if self._refused and self._is_worth_asking(exchange):
+            more, hold_seconds = more + b"Expect: 100-continue\r\n", _HOLD_SECONDS
         try:
-            connection.start(exchange, self._head(exchange, link.proxy_headers, absolute=link.forward))
+            head = self._head(exchange, more, absolute=link.forward)
+            connection.start(exchange, head, hold_seconds=hold_seconds)
         except BaseException:  # a file that cannot be read, a header that cannot be sent: raised again, all of them
             connection.detach()
             raise
@@ -218,7 +232,9 @@ class LeanTransport:
             self._close_longest_idle()
 
     def _close_longest_idle(self) -> None:
-        min((idle[0] for idle in self._idle.values() if idle), key=lambda connection: connection.since).close()
+        min(
+            (idle[0] for idle in self._idle.values() if idle), key=lambda connection: connection.deadlines.since
+        ).close()
 
     def forget(self, connection: Connection) -> None:
         """Count *connection*, which is closed now, no longer."""
@@ -229,6 +245,30 @@ class LeanTransport:
             self._idle_count -= 1
             if not idle:
                 del self._idle[connection.address]
+
+    # --- asking before a large body is sent ------------------------------------------------------------------
+
+    def was_refused(self, address: Address, *, held: bool) -> None:
+        """A server answered before it had the body; for a while, it is asked before it gets a large one.
+
+        Args:
+            held: The body had been held back and was never sent: asking paid.
+        """
+        if len(self._refused) > _MAX_REFUSED:
+            self._refused.clear()
+        self._refused[address] = monotonic() + _ASK_SECONDS
+        if not held:
+            _logger.debug("%s answers before it has the body: it is asked first from now on", address.root)
+
+    def _is_worth_asking(self, exchange: Exchange) -> bool:
+        """Whether the body is large and its server refused one lately. Asking costs a round trip."""
+        body = exchange.request.body
+        if body is None or body.size_bytes < _ASK_BYTES or exchange.is_repeated:
+            return False
+        if self._refused.get(exchange.address, 0.0) > monotonic():
+            return not any(name.lower() == "expect" for name in exchange.request.headers)
+        self._refused.pop(exchange.address, None)
+        return False
 
     # --- what connections share ------------------------------------------------------------------------------
 
@@ -247,8 +287,8 @@ class LeanTransport:
 
     # --- deadlines -------------------------------------------------------------------------------------------
 
-    def watch(self, connection: Connection, timeouts: Timeouts) -> None:
-        """Make sure that somebody looks after the deadlines of *connection*."""
+    def watch(self, timeouts: Timeouts) -> None:
+        """Make sure that somebody looks after the deadlines of an exchange that begins."""
         if timeouts is not self._timed:
             self._timed = timeouts
             shortest = min(timeouts.idle, timeouts.reply, timeouts.rate_seconds) / 5
@@ -267,7 +307,7 @@ class LeanTransport:
         for connection in list(self._connections):
             if connection.exchange is not None:
                 connection.check_time(now)
-            elif now - connection.since > _IDLE_CONNECTION_SECONDS:
+            elif now - connection.deadlines.since > _IDLE_CONNECTION_SECONDS:
                 connection.close()
         if self._connections and not self._closed:
             self._sweep = self._loop.call_later(self._sweep_seconds, self._look_around)
