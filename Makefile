@@ -4,7 +4,7 @@
 #   make test      the tests but the slow ones          make test-all  all of them
 #   make check     format, lint, types, generated twin, house rules (verifies)
 #   make fix       the same, mended where a tool can
-#   make bench     figures against nginx and the served platform (ARGS="--quick" for a short run)
+#   make bench     the engine and its peers against nginx, S3 and the served platform (ARGS="--quick" for a short run)
 #   make docs      builds the documentation into site/
 #   make serve     a platform on this machine (ARGS="--port 8750 --data FOLDER")
 
@@ -19,6 +19,7 @@ HASH := $(shell cksum < pyproject.toml | cut -d ' ' -f 1)
 DEV := $(VENV)/.installed-dev-$(HASH)
 DEMO := $(VENV)/.installed-demo-$(HASH)
 DOCS := $(VENV)/.installed-docs-$(HASH)
+BENCH := $(VENV)/.installed-bench-$(HASH)
 
 FORMATTED := asyncsdk benchmarks tests
 
@@ -49,7 +50,8 @@ fix: $(DEV)
 	$(BIN)/ruff check --fix $(FORMATTED)
 	$(BIN)/ruff format $(FORMATTED)
 
-bench: $(DEV)
+bench: $(BENCH)
+	@$(BIN)/python -m benchmarks.install_tools
 	$(BIN)/python -m benchmarks.run $(ARGS)
 
 docs: $(DOCS)
@@ -85,6 +87,9 @@ $(DEMO): $(BIN)/python
 
 $(DOCS): $(BIN)/python
 	@$(call install,docs,$@)
+
+$(BENCH): $(BIN)/python
+	@$(call install,bench,$@)
 
 define install
 echo "installing asyncsdk[$(1)] into $(VENV) (once)"; \

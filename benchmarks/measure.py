@@ -1,29 +1,38 @@
-"""What a piece of work costs: wall time, CPU of this process and of the server, peak memory.
+"""What a piece of work costs: wall time, CPU of the client and of the server, peak memory.
 
-Run as a program it does one workload in a process of its own and prints one JSON object::
-
-    python -m benchmarks.measure WORKLOAD --server nginx --url URL --server-pid PID --source FOLDER ...
+Memory first: a virtual machine gives pages that nobody uses back to its host, and the first touch of such a page costs
+ten times the copy. `pretouch` has them handed out before the clock runs.
 """
 
 from __future__ import annotations
 
-import argparse
-import asyncio
-import json
+import contextlib
+import gc
+import mmap
 import os
 import resource
+import select
+import subprocess
 import sys
+import threading
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import psutil
 
-from benchmarks.workloads import WORKLOADS, Place
+__all__ = ["Figures", "Section", "ToolFailed", "ToolUsage", "available_bytes", "pretouch", "run_tool", "server_seconds"]
 
-__all__ = ["Figures", "Meter"]
+PAGE = mmap.PAGESIZE
+POLL_SECONDS = 0.02
+SAID_CHARACTERS = 1000
+
+
+class ToolFailed(RuntimeError):
+    """A program ended with an exit status that is not 0; the message holds what it said last."""
 
 
 @dataclass(slots=True)
@@ -31,103 +40,164 @@ class Figures:
     """What one run cost.
 
     Attributes:
-        workload: Its name.
-        server: What it ran against.
-        objects: Files that arrived, every one verified afterwards.
+        objects: Transfers that arrived, verified afterwards.
         size_bytes: Their bytes.
         wall_seconds: From the first request to the last outcome.
-        client_cpu_seconds: User and system time of this process.
-        server_cpu_seconds: The same of the server with its workers.
-        rss_start_bytes: Resident memory just before.
+        client_user_seconds: User time of the contender.
+        client_system_seconds: System time of the contender.
+        server_cpu_seconds: User and system time of the server, all its processes.
+        rss_start_bytes: Resident memory of the contender, open but before its warm-up; 0 for a program that starts with
+            its work.
         rss_peak_bytes: Highest resident memory during it.
     """
 
-    workload: str = ""
-    server: str = ""
     objects: int = 0
     size_bytes: int = 0
     wall_seconds: float = 0.0
-    client_cpu_seconds: float = 0.0
+    client_user_seconds: float = 0.0
+    client_system_seconds: float = 0.0
     server_cpu_seconds: float = 0.0
     rss_start_bytes: int = 0
     rss_peak_bytes: int = 0
 
 
-class Meter:
-    """Measures what happens inside ``with``.
+@dataclass(slots=True)
+class ToolUsage:
+    """What the programs cost that a contender started.
 
-    Args:
-        server_pid: Process whose CPU is counted too, with its children.
+    Attributes:
+        user_seconds: User time, with that of their own children.
+        system_seconds: The same for system time.
+        peak_bytes: Highest resident memory of any.
     """
 
-    def __init__(self, server_pid: int) -> None:
-        self._server = psutil.Process(server_pid)
-        self._wall = self._cpu = self._server_cpu = 0.0
+    user_seconds: float = 0.0
+    system_seconds: float = 0.0
+    peak_bytes: int = 0
+
+
+class Section:
+    """Measures what happens inside ``with``; the result is ``figures``.
+
+    Args:
+        server_pids: Processes whose CPU is counted too, with their children.
+        usage: Where a contender that runs other programs adds up what they cost: that then counts, and not the CPU and
+            the memory of this process, which only waits for them. None: this process does the work.
+    """
+
+    def __init__(self, server_pids: Sequence[int], usage: ToolUsage | None = None) -> None:
+        self._server_pids = server_pids
+        self._usage = usage
+        self._before = resource.getrusage(resource.RUSAGE_SELF)
+        self._server = self._wall = 0.0
         self.figures = Figures()
+        if usage is None:
+            self.figures.rss_start_bytes = psutil.Process().memory_info().rss
 
     def __enter__(self) -> Self:
-        self.figures.rss_start_bytes = psutil.Process().memory_info().rss
-        # Linux then counts the peak from here on.
-        Path("/proc/self/clear_refs").write_text("5")
-        self._server_cpu, self._cpu, self._wall = self._server_seconds(), _own_seconds(), time.perf_counter()
+        gc.collect()
+        gc.freeze()  # the list of work is the benchmark's; nobody's garbage collection shall walk it
+        if self._usage is None:
+            # From here on Linux counts the peak anew; where it may not be asked to, the peak includes the warm-up.
+            with contextlib.suppress(OSError):
+                Path("/proc/self/clear_refs").write_text("5")
+        self._server = server_seconds(self._server_pids)
+        self._before = resource.getrusage(resource.RUSAGE_SELF)
+        self._wall = time.perf_counter()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.figures.wall_seconds = time.perf_counter() - self._wall
-        self.figures.client_cpu_seconds = _own_seconds() - self._cpu
-        self.figures.server_cpu_seconds = self._server_seconds() - self._server_cpu
-        self.figures.rss_peak_bytes = _peak_bytes()
-
-    def _server_seconds(self) -> float:
-        total = 0.0
-        for process in (self._server, *self._server.children(recursive=True)):
-            times = process.cpu_times()
-            total += times.user + times.system
-        return total
-
-
-def _own_seconds() -> float:
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return usage.ru_utime + usage.ru_stime
+        figures = self.figures
+        figures.wall_seconds = time.perf_counter() - self._wall
+        after = resource.getrusage(resource.RUSAGE_SELF)
+        figures.server_cpu_seconds = server_seconds(self._server_pids) - self._server
+        if self._usage is None:
+            figures.client_user_seconds = after.ru_utime - self._before.ru_utime
+            figures.client_system_seconds = after.ru_stime - self._before.ru_stime
+            figures.rss_peak_bytes = _peak_bytes("self")
+        else:
+            figures.client_user_seconds = self._usage.user_seconds
+            figures.client_system_seconds = self._usage.system_seconds
+            figures.rss_peak_bytes = self._usage.peak_bytes
 
 
-def _peak_bytes() -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
+def server_seconds(pids: Sequence[int]) -> float:
+    """Return the CPU that processes and all their children have used.
+
+    To the nanosecond where the kernel tells (``schedstat``: the live threads of each), else in steps of 10 ms.
+    """
+    total = 0.0
+    for pid in pids:
+        parent = psutil.Process(pid)
+        total += sum(_cpu_seconds(process) for process in (parent, *parent.children(recursive=True)))
+    return total
+
+
+def _cpu_seconds(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    coarse = times.user + times.system
+    try:
+        tasks = list(Path(f"/proc/{process.pid}/task").iterdir())
+        fine = sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
+    except (OSError, IndexError):
+        return coarse
+    # Threads that ended are missing from the fine sum; the coarse one has them.
+    return fine if abs(fine - coarse) < 0.05 else coarse
+
+
+def available_bytes() -> int:
+    """Return how much memory can be taken without anybody else losing any."""
+    return int(psutil.virtual_memory().available)
+
+
+def pretouch(size_bytes: int) -> None:
+    """Have the host hand over *size_bytes* of memory (at most half of what is free), by a process that ends at once."""
+    size = min(size_bytes, available_bytes() // 2) // PAGE * PAGE
+    if size:
+        code = f"import mmap; m = mmap.mmap(-1, {size}); m[::{PAGE}] = bytes({size // PAGE})"
+        subprocess.run([sys.executable, "-S", "-c", code], stdin=subprocess.DEVNULL, check=True)
+
+
+def run_tool(command: Sequence[str], usage: ToolUsage, environment: Mapping[str, str] | None = None) -> None:
+    """Run a program to its end and add what it cost to *usage*.
+
+    Raises:
+        ToolFailed: Its exit status is not 0.
+    """
+    process = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment
+    )
+    assert process.stderr is not None
+    said: list[str] = []
+    stream = process.stderr
+    reader = threading.Thread(target=lambda: said.append(stream.read().decode(errors="replace")))
+    reader.start()
+    peak = 0
+    ended = select.poll()
+    descriptor = os.pidfd_open(process.pid)
+    try:
+        ended.register(descriptor, select.POLLIN)
+        while not ended.poll(POLL_SECONDS * 1000):
+            # The kernel's own figure for children (ru_maxrss) includes this process as it was before exec.
+            with contextlib.suppress(OSError):
+                peak = max(peak, _peak_bytes(str(process.pid)))
+    finally:
+        os.close(descriptor)
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    reader.join()
+    stream.close()
+    usage.user_seconds += used.ru_utime
+    usage.system_seconds += used.ru_stime
+    usage.peak_bytes = max(usage.peak_bytes, peak)
+    if process.returncode:
+        raise ToolFailed(f"{Path(command[0]).name} ended with {process.returncode}: {said[0][-SAID_CHARACTERS:]}")
+
+
+def _peak_bytes(process: str) -> int:
+    for line in Path(f"/proc/{process}/status").read_text().splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) * 1024
-    raise RuntimeError("this kernel does not tell the peak of resident memory")
-
-
-def main() -> int:
-    """Do one workload and print its figures."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("workload", choices=sorted(WORKLOADS))
-    parser.add_argument("--server", choices=("nginx", "platform"), required=True)
-    parser.add_argument("--url", required=True)
-    parser.add_argument("--server-pid", type=int, required=True)
-    parser.add_argument("--source", type=Path, required=True, help="folder with the files of this workload")
-    parser.add_argument("--destination", type=Path, required=True, help="folder that downloads go to")
-    parser.add_argument("--stored", type=Path, required=True, help="folder that nginx serves")
-    parser.add_argument("--concurrency", type=int)
-    options = parser.parse_args()
-    place = Place(
-        server=options.server,
-        url=options.url,
-        token=os.environ.get("ASYNCSDK_TOKEN", ""),  # on a command line everybody could read it
-        source=options.source,
-        destination=options.destination,
-        stored=options.stored,
-        concurrency=options.concurrency,
-    )
-    meter = Meter(options.server_pid)
-    figures = meter.figures
-    figures.workload, figures.server = options.workload, options.server
-    figures.objects, figures.size_bytes = asyncio.run(WORKLOADS[options.workload](place, meter))
-    print(json.dumps(asdict(figures)))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    return 0  # it has ended and waits to be collected

@@ -1,155 +1,160 @@
-"""What is measured: files up and down, against nginx by the engine alone, against a platform by the entity API.
-
-A workload gets ready, does its work inside the meter, then verifies what arrived; the same files serve every
-contender. It returns how many objects and bytes arrived, or raises `WorkloadFailed`.
-"""
+"""What is measured: one definition of each workload, for every contender; sizes scale down for a quick run."""
 
 from __future__ import annotations
 
-import filecmp
-import random
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
-from contextlib import AbstractContextManager, asynccontextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
-from asyncsdk.client import AsyncClient
-from asyncsdk.engine import Download, Engine, MiB, PutTarget, Transfer, TransferConfig, Upload, UrlOrigin
+from benchmarks.jobs import Kind
 
-__all__ = ["WORKLOADS", "Place", "Workload", "WorkloadFailed", "make_files"]
+__all__ = ["QUICK_SCALE", "WORKLOADS", "Workload", "chosen"]
 
-DATASET = "bench"
-
-
-class WorkloadFailed(RuntimeError):
-    """Something failed or came back with other bytes: there is no figure."""
+KIB = 1024
+MIB = 1024 * KIB
+GIB = 1024 * MIB
+QUICK_SCALE = 0.05
+LEAST_COUNT = 50
+LEAST_BYTES = 32 * MIB
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where a workload runs.
+class Workload:
+    """One piece of work.
 
     Attributes:
-        server: ``nginx`` or ``platform``.
-        url: Where it listens.
-        token: The platform's token; never shown.
-        source: Folder of the files to send, and to compare with.
-        destination: Folder that downloads go to; must not exist.
-        stored: Folder that nginx serves.
-        concurrency: Requests at once; None: the engine's default.
+        name: What it is asked for by (``--case``), and called in tables.
+        title: What it is, in words.
+        kind: What a contender must be able to do.
+        count: How many transfers.
+        size_bytes: Of each object.
+        concurrency: Requests at once, unless a contender says that another number suits it.
+        server: ``nginx``, ``s3`` (rclone) or ``platform`` (``asyncsdk serve``).
+        is_tls: TLS 1.3, AES-128-GCM; only nginx.
+        names: Distinct objects; fewer than transfers for large ones, whose fresh memory would be what is measured. 0:
+            as many as transfers.
+        sources: Distinct files behind them; 0: as many as names.
+        part_size: Bytes of a part or range.
+        is_lazy: The list of work is made while it is done, so that peak memory is the contender's.
+        memory_bytes: Byte budget of our engine; None: its default.
     """
 
-    server: str
-    url: str
-    token: str = field(repr=False)
-    source: Path
-    destination: Path
-    stored: Path
-    concurrency: int | None = None
+    name: str
+    title: str
+    kind: Kind
+    count: int
+    size_bytes: int
+    concurrency: int = 16
+    server: str = "nginx"
+    is_tls: bool = False
+    names: int = 0
+    sources: int = 0
+    part_size: int = 16 * MIB
+    is_lazy: bool = False
+    memory_bytes: int | None = None
 
-    def config(self) -> TransferConfig:
-        """Settings of the engine."""
-        return TransferConfig() if self.concurrency is None else TransferConfig(concurrency=self.concurrency)
+    @property
+    def distinct_names(self) -> int:
+        """Distinct objects."""
+        return min(self.names or self.count, self.count)
+
+    @property
+    def distinct_sources(self) -> int:
+        """Distinct files at the client's end."""
+        return min(self.sources or self.distinct_names, self.distinct_names)
+
+    @property
+    def is_large(self) -> bool:
+        """Whether its cost is told per GiB, and not per transfer."""
+        return self.size_bytes >= MIB
+
+    @property
+    def total_bytes(self) -> int:
+        """Bytes that move."""
+        return self.count * self.size_bytes
+
+    def scaled(self, factor: float) -> Workload:
+        """Return the same work with fewer objects, or smaller ones where there are few."""
+        if factor == 1.0:
+            return self
+        if self.count >= LEAST_COUNT:
+            return replace(self, count=max(int(self.count * factor), LEAST_COUNT))
+        return replace(self, size_bytes=max(int(self.size_bytes * factor) // MIB * MIB, LEAST_BYTES))
+
+    def shared(self, share: float) -> Workload:
+        """Return the same work with a part of its transfers, for a contender that is slow; large ones stay whole."""
+        return self if self.is_large else replace(self, count=max(int(self.count * share), 1))
 
 
-Workload = Callable[[Place, AbstractContextManager[Any]], Coroutine[Any, Any, tuple[int, int]]]
+_BASE = (
+    Workload("small-up", "20,000 files of 20 KiB up", "put", 20_000, 20 * KIB),
+    Workload("small-down", "20,000 files of 20 KiB down", "get", 20_000, 20 * KIB),
+    Workload("medium-up", "2,000 files of 1 MiB up", "put", 2_000, MIB, 8, names=200),
+    Workload("medium-down", "2,000 files of 1 MiB down", "get", 2_000, MIB, 8, names=200),
+    Workload("large-down", "4 GiB down in ranges into one file", "ranges", 1, 4 * GIB, 4),
+    Workload("large-up", "4 GiB up, one PUT", "put", 1, 4 * GIB, 4),
+    Workload("large-up-parts", "4 GiB up in parts", "put_parts", 1, 4 * GIB, 4),
+    Workload("post", "20,000 POSTs of 2 KiB of JSON", "post", 20_000, 2 * KIB),
+)
 
-
-def make_files(folder: Path, *, count: int, size_bytes: int) -> None:
-    """Write *count* files of random bytes, no two alike, at most 1,000 in one folder; done already: nothing to do."""
-    done = folder / f".{count}x{size_bytes}"
-    if done.exists():
-        return
-    generator = random.Random(20_26)
-    for number in range(count):
-        path = folder / "files" / f"{number // 1000:03}" / f"{number:06}.bin"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("wb") as file:
-            left = size_bytes
-            while left:
-                left -= file.write(generator.randbytes(min(left, 8 * MiB)))
-    done.touch()
-
-
-async def upload(place: Place, meter: AbstractContextManager[Any]) -> tuple[int, int]:
-    """Send every file of the source folder."""
-    files = place.source / "files"
-    if place.server == "nginx":
-        transfers: Iterator[Transfer] = (
-            Upload(path, PutTarget(f"{place.url}/{path.relative_to(files).as_posix()}")) for path in _walk(files)
+_FEW = 256 * MIB
+WORKLOADS: tuple[Workload, ...] = (
+    *(
+        variant
+        for base in _BASE
+        for variant in (
+            replace(base, name=f"{base.name}-plain"),
+            replace(base, name=f"{base.name}-tls", title=f"{base.title}, TLS", is_tls=True),
         )
-        result = await _run_engine(place, transfers, meter)
-        _compare(files, place.stored)
-        return result
-    async with _client(place) as client:
-        dataset = await client.datasets.create(DATASET)
-        with meter:
-            report = await dataset.upload(files)
-        report.raise_for_failures()
-        stored = [item async for item in dataset.items.list()]
-        if {item.path: item.size_bytes for item in stored} != {
-            path.relative_to(files).as_posix(): path.stat().st_size for path in _walk(files)
-        }:
-            raise WorkloadFailed("the dataset does not hold what was sent")
-        return report.done, report.bytes_done
+    ),
+    Workload(
+        "memory-up", "10 x 1 GiB up at once", "put", 10, GIB, 10, sources=1, is_lazy=True, memory_bytes=_FEW
+    ),
+    Workload(
+        "memory-down", "10 x 1 GiB down at once", "get", 10, GIB, 10, sources=1, is_lazy=True, memory_bytes=_FEW
+    ),
+    Workload("many-5k", "5,000 files of 2 KiB up", "put", 5_000, 2 * KIB, is_lazy=True),
+    Workload("many-50k", "50,000 files of 2 KiB up", "put", 50_000, 2 * KIB, is_lazy=True),
+    Workload(
+        "platform-small-up", "10,000 files of 20 KiB to a dataset", "platform_put", 10_000, 20 * KIB, server="platform"
+    ),
+    Workload(
+        "platform-small-down", "10,000 files of 20 KiB from it", "platform_get", 10_000, 20 * KIB, server="platform"
+    ),
+    Workload(
+        "platform-large-up", "2 GiB to a dataset, in parts", "platform_put", 1, 2 * GIB, server="platform"
+    ),
+    Workload(
+        "platform-large-down", "2 GiB from a dataset, in ranges", "platform_get", 1, 2 * GIB, server="platform"
+    ),
+    Workload(
+        "platform-tiny-up", "100,000 files of 100 B to a dataset", "platform_put", 100_000, 100, server="platform"
+    ),
+    Workload("s3-small-up", "5,000 objects of 20 KiB to S3", "put", 5_000, 20 * KIB, server="s3"),
+    Workload("s3-small-down", "5,000 objects of 20 KiB from S3", "get", 5_000, 20 * KIB, server="s3"),
+    Workload("s3-large-up", "1 GiB to S3", "put", 1, GIB, 8, server="s3"),
+    Workload("s3-large-down", "1 GiB from S3", "get", 1, GIB, 8, server="s3"),
+)  # fmt: skip
+"""All of them. Platform cases: the entity API, all its questions and commits counted."""
 
 
-async def download(place: Place, meter: AbstractContextManager[Any]) -> tuple[int, int]:
-    """Fetch what `upload` sent before, and compare every byte."""
-    files = place.source / "files"
-    if place.server == "nginx":
-        transfers: Iterator[Transfer] = (
-            Download(
-                UrlOrigin(f"{place.url}/{path.relative_to(files).as_posix()}", size_bytes=path.stat().st_size),
-                place.destination / path.relative_to(files),
-            )
-            for path in _walk(files)
-        )
-        result = await _run_engine(place, transfers, meter)
-        _compare(files, place.destination)
-        return result
-    async with _client(place) as client:
-        dataset = await client.datasets.get(name=DATASET)
-        with meter:
-            report = await dataset.download(place.destination)
-        report.raise_for_failures()
-        _compare(files, place.destination)
-        return report.done, report.bytes_done
+QUICK = (
+    "small-up", "small-down", "medium-up-plain", "large-down", "large-up-plain", "post-plain", "memory-down",
+    "platform-small-up", "platform-small-down", "platform-large-up", "s3-small-up",
+)  # fmt: skip
+"""What a quick run tries: every kind of work and every server."""
 
 
-WORKLOADS: Mapping[str, Workload] = {"upload": upload, "download": download}
+def chosen(names: Iterable[str] | None, *, quick: bool, scale: float) -> list[Workload]:
+    """Return the workloads asked for, scaled; a name without its ending (``small-up``, ``s3``) is all that begin so.
 
-
-async def _run_engine(
-    place: Place, transfers: Iterator[Transfer], meter: AbstractContextManager[Any]
-) -> tuple[int, int]:
-    objects = size_bytes = 0
-    async with Engine(place.config()) as engine:
-        with meter:
-            async with engine.run(transfers) as outcomes:
-                async for outcome in outcomes:
-                    if outcome.error is not None:
-                        raise WorkloadFailed(f"{outcome.name}: {outcome.error}") from outcome.error
-                    objects += 1
-                    size_bytes += outcome.size_bytes
-    return objects, size_bytes
-
-
-@asynccontextmanager
-async def _client(place: Place) -> AsyncIterator[AsyncClient]:
-    async with AsyncClient(place.url, token=place.token, config=place.config()) as client:
-        await client.whoami()  # connected before the clock runs
-        yield client
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    for inner in sorted(folder.iterdir()):
-        yield from sorted(inner.iterdir())
-
-
-def _compare(left: Path, right: Path) -> None:
-    for path in _walk(left):
-        other = right / path.relative_to(left)
-        if not other.is_file() or not filecmp.cmp(path, other, shallow=False):
-            raise WorkloadFailed(f"{path.name} arrived with other bytes, or not at all")
+    Raises:
+        KeyError: No workload is called so.
+    """
+    found: list[Workload] = []
+    for name in names or (QUICK if quick else [workload.name for workload in WORKLOADS]):
+        exact = [workload for workload in WORKLOADS if workload.name == name]
+        beginning = [workload for workload in WORKLOADS if workload.name.startswith(f"{name}-")]
+        if not (exact or beginning):
+            raise KeyError(name)
+        found += exact or beginning
+    return [workload.scaled(scale) for workload in dict.fromkeys(found)]

@@ -337,6 +337,9 @@ class Fetch:
 
 
 def _flush_and_publish(file: PartFile, sink: BufferSink) -> None:
+    if sink.is_kept and not file.is_begun:
+        file.put(sink.take())
+        return
     sink.flush()
     file.publish()
 

@@ -59,9 +59,11 @@ class Express:
         start: Makes the work of a transfer.
         finish: Takes outcomes.
         hand_over: Takes work that needs more than one request; with a `LargeObject` when it needs ranges.
-        is_held: Whether to leave the queue alone for now; whoever says so calls `resume` later.
         on_pulled: Called after a transfer left the queue.
         on_failure: Takes what is no error of one transfer, but a mistake.
+
+    Attributes:
+        held: While not 0, the queue is left alone; whoever sets it to 0 again calls `resume`.
     """
 
     def __init__(
@@ -71,7 +73,6 @@ class Express:
         start: Callable[[Upload | Download], Work],
         finish: Callable[[Outcome], None],
         hand_over: HandOver,
-        is_held: Callable[[], bool],
         on_pulled: Callable[[], None],
         on_failure: Callable[[Exception], None],
         *,
@@ -82,13 +83,13 @@ class Express:
         self.start = start
         self.finish = finish
         self.hand_over = hand_over
-        self.is_held = is_held
         self.on_pulled = on_pulled
         self.on_failure = on_failure
         self.queue: deque[Upload | Download] = deque()
         self.idle: list[Carrier] = []
         self.detour_until = 0.0
         self.is_over = False
+        self.held = 0
         self._stalls_since = 0.0
         self._stalled = 0.0
         self._carriers: list[Carrier] = []
@@ -118,12 +119,12 @@ class Express:
             carrier.ask_for_slot()
 
     def resume(self) -> None:
-        """Go on with the queue: ``is_held`` is False again."""
+        """Go on with the queue: it is held no longer."""
         for _ in range(min(len(self.queue), len(self.idle))):
             self._wake_one()
 
     def _wake_one(self) -> None:
-        if not self.is_held():
+        if not self.held:
             self.idle.pop().ask_for_slot()
 
     def was_slow(self, started: float) -> None:
@@ -191,7 +192,7 @@ class Carrier(Exchange):
             self._release_slot()
             return
         try:
-            while express.queue and not express.is_held():
+            while express.queue and not express.held:
                 if express.slots.is_wanted and not self._is_its_turn:
                     self._release_slot()  # one transfer each: back to the end of the line
                     self.ask_for_slot()
@@ -264,7 +265,7 @@ class Carrier(Exchange):
                 "it was looked at, upload it again",
                 source=upload.name,
             )
-        self.request = Request(target.method, target.url, headers, body, on_sent=work.moved, timeouts=config.timeouts)
+        self.request = Request(target.method, target.url, headers, body, None, work.moved, None, config.timeouts)
         return True
 
     # --- how it ended ----------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from anyio.abc import TaskGroup
 
 from asyncsdk.checksums import combine_crc32c, crc32c_base64
 from asyncsdk.engine.parts import MemoryPart, Part
+from asyncsdk.engine.redirects import send_following
 from asyncsdk.engine.replies import complete_body, embedded_refusal, reply_crc32c, xml_text
 from asyncsdk.engine.sources import OpenSource
 from asyncsdk.engine.transfers import Outcome, Upload, describe_target
@@ -255,8 +256,9 @@ class _Multipart:
         seconds = self._work.resources.config.cleanup_seconds
         with anyio.move_on_after(seconds, shield=True) as scope:
             try:
-                reply = await self._work.resources.transport.send(
-                    Request("DELETE", url, timeouts=self._work.resources.config.timeouts)
+                reply = await send_following(
+                    self._work.resources.transport,
+                    Request("DELETE", url, timeouts=self._work.resources.config.timeouts),
                 )
             except AsyncSDKError as error:
                 cause.add_note(f"aborting the multipart upload failed too, its parts may remain: {error}")

@@ -20,6 +20,9 @@ class Pace:
 
     Enough for one control call to serve hundreds of small files, few enough that signed URLs are minted shortly before
     they are used.
+
+    Attributes:
+        want: How many transfers make two seconds of work, within 64 and 1,000.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -27,6 +30,7 @@ class Pace:
         self._since = clock()
         self._count = 0
         self._rate = 0.0
+        self.want = MIN_WANT
 
     def finished(self) -> None:
         """Count one transfer."""
@@ -37,8 +41,4 @@ class Pace:
             self._rate = latest if not self._rate else self._rate + _WEIGHT * (latest - self._rate)
             self._since += elapsed
             self._count = 0
-
-    @property
-    def want(self) -> int:
-        """How many transfers make two seconds of work, within 64 and 1,000."""
-        return max(MIN_WANT, min(MAX_WANT, int(self._rate * _SECONDS_OF_WORK)))
+            self.want = max(MIN_WANT, min(MAX_WANT, int(self._rate * _SECONDS_OF_WORK)))

@@ -39,17 +39,19 @@ REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _SAME_REQUEST = frozenset({307, 308})
 _READING = frozenset({"GET", "HEAD"})
 
-_CROSSING = frozenset(
-    """
-    accept accept-encoding accept-language range user-agent
-    if-match if-modified-since if-none-match if-range if-unmodified-since x-goog-if-generation-match
-    cache-control content-disposition content-encoding content-language content-type expect
-    content-digest content-md5 digest repr-digest x-amz-content-sha256 x-amz-sdk-checksum-algorithm x-goog-hash
-    x-amz-acl x-amz-server-side-encryption x-amz-storage-class x-amz-tagging
-    x-goog-acl x-goog-content-length-range x-goog-storage-class
-    x-ms-access-tier x-ms-blob-content-md5 x-ms-blob-content-type x-ms-blob-type x-ms-content-crc64 x-ms-version
-    """.split()
-)
+# fmt: off
+_CROSSING = frozenset({
+    "accept", "accept-encoding", "accept-language", "range", "user-agent",
+    "if-match", "if-modified-since", "if-none-match", "if-range", "if-unmodified-since", "x-goog-if-generation-match",
+    "cache-control", "content-disposition", "content-encoding", "content-language", "content-type", "expect",
+    "content-digest", "content-md5", "digest", "repr-digest", "x-amz-content-sha256", "x-amz-sdk-checksum-algorithm",
+    "x-goog-hash",
+    "x-amz-acl", "x-amz-server-side-encryption", "x-amz-storage-class", "x-amz-tagging",
+    "x-goog-acl", "x-goog-content-length-range", "x-goog-storage-class",
+    "x-ms-access-tier", "x-ms-blob-content-md5", "x-ms-blob-content-type", "x-ms-blob-type", "x-ms-content-crc64",
+    "x-ms-version",
+})
+# fmt: on
 """Headers that may go to another origin: which bytes, on what condition, what they are, how they are kept. Those of
 them that the services sign must arrive, or the signature in the new URL does not hold."""
 
@@ -119,7 +121,9 @@ def _next(asked: list[Request], reply: Reply) -> Request:
     first, last = asked[0], asked[-1]
     why = ""
     if last.method not in _READING and reply.status not in _SAME_REQUEST:
-        why = f"a {last.method} is sent again after 307 and 308 only, others may mean something else: give the final URL"
+        why = (
+            f"a {last.method} is sent again after 307 and 308 only, others may mean something else: give the final URL"
+        )
     elif not reply.headers.get("location"):
         why = "the reply does not say where to"
     elif len(asked) > MAX_REDIRECTS:
@@ -129,7 +133,7 @@ def _next(asked: list[Request], reply: Reply) -> Request:
     try:
         url = _resolve(last.url, reply.headers["location"])
         there, here, start = split_url(url)[0], split_url(last.url)[0], split_url(first.url)[0]
-    except ConfigError:
+    except ValueError:
         raise not_followed(reply, first, "that is no URL that can be requested") from None
     if url in {request.url for request in asked}:
         why = "that was asked before, it leads in a circle"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from html import escape, unescape
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -21,14 +22,53 @@ from asyncsdk.errors import (
     redact_url,
     response_error,
 )
-from asyncsdk.transport.base import Reply
+from asyncsdk.transport.base import Reply, Request
 
-__all__ = ["complete_body", "content_range", "embedded_refusal", "refusal", "reply_crc32c", "xml_text"]
+__all__ = [
+    "Redirected",
+    "complete_body",
+    "content_range",
+    "embedded_refusal",
+    "not_followed",
+    "refusal",
+    "reply_crc32c",
+    "xml_text",
+]
 
 _REQUEST_IDS = ("x-request-id", "x-amz-request-id", "x-guploader-uploadid", "x-ms-request-id")
 _SLOW_DOWN = {"SlowDown", "TooManyRequests", "RequestLimitExceeded", "ServerBusy"}
 _SERVER_FAULTS = {"InternalError", "ServiceUnavailable", "RequestTimeout", "OperationAborted", "Busy"}
 _CONTENT_RANGE = re.compile(r"bytes (?:([0-9]{1,19})-([0-9]{1,19})|\*)/([0-9]{1,19}|\*)", re.IGNORECASE)
+
+
+@dataclass(slots=True)
+class Redirected(Reply):
+    """A reply from where redirects led.
+
+    Attributes:
+        asked: Every request that was sent for it, the first one first.
+    """
+
+    asked: tuple[Request, ...] = ()
+
+
+def not_followed(reply: Reply, request: Request, why: str) -> ResponseError:
+    """Return the error for a redirect that is not followed; trying again does not help.
+
+    Args:
+        request: What was asked at first.
+        why: The end of its message.
+    """
+    location = reply.headers.get("location", "")
+    elsewhere = f" to {redact_url(location)}" if location else ""
+    error = MalformedResponse(
+        f"{request.method} {redact_url(request.url)}: redirected{elsewhere} (status {reply.status}), not followed: "
+        f"{why}",
+        status=reply.status,
+        request_id=_request_id(reply),
+    )
+    error.retryable = False
+    return error
 
 
 def refusal(reply: Reply, method: str, url: str, headers: Mapping[str, str]) -> ResponseError:
@@ -38,16 +78,13 @@ def refusal(reply: Reply, method: str, url: str, headers: Mapping[str, str]) -> 
         url: What was asked; like the values of *headers*, its query never reaches the error.
         headers: What was sent with it.
     """
-    where = f"{method} {redact_url(url)}"
+    where = f"{method} {redact_url(url)}{_way(reply)}"
     code, said = _read_body(reply)
-    said = _without_secrets(said, url, headers)
-    request_id = next((reply.headers[name] for name in _REQUEST_IDS if name in reply.headers), "")
+    said = _without_secrets(said, url, headers, reply)
+    request_id = _request_id(reply)
     if 300 <= reply.status < 400:
-        location = reply.headers.get("location", "")
-        elsewhere = f" to {redact_url(location)}" if location else ""
         error: ResponseError = MalformedResponse(
-            f"{where}: redirected{elsewhere} (status {reply.status}); redirects are not followed, a signature is good "
-            "for one URL: give the final URL",
+            f"{where}: status {reply.status} is neither what was asked for nor a redirect that can be followed",
             status=reply.status,
             request_id=request_id,
         )
@@ -57,7 +94,7 @@ def refusal(reply: Reply, method: str, url: str, headers: Mapping[str, str]) -> 
     facts: dict[str, Any] = {
         "code": code,
         "request_id": request_id,
-        "body": _without_secrets(reply.body.decode("utf-8", "replace"), url, headers),
+        "body": _without_secrets(reply.body.decode("utf-8", "replace"), url, headers, reply),
         "retry_after": parse_retry_after(reply.headers),
     }
     if reply.status == 503 and code in _SLOW_DOWN:
@@ -70,9 +107,10 @@ def embedded_refusal(reply: Reply, method: str, url: str, headers: Mapping[str, 
     if "Error" not in _root_names(reply.body):
         return None
     code, said = _read_body(reply)
-    said = _without_secrets(said, url, headers)
-    message = f"{method} {redact_url(url)}: status {reply.status} with an error in its body, {said or 'unexplained'}"
-    body = _without_secrets(reply.body.decode("utf-8", "replace"), url, headers)
+    said = _without_secrets(said, url, headers, reply)
+    where = f"{method} {redact_url(url)}{_way(reply)}"
+    message = f"{where}: status {reply.status} with an error in its body, {said or 'unexplained'}"
+    body = _without_secrets(reply.body.decode("utf-8", "replace"), url, headers, reply)
     if code in _SLOW_DOWN:
         return RateLimited(message, status=reply.status, code=code, body=body)
     if code is None or code in _SERVER_FAULTS:
@@ -86,6 +124,8 @@ def reply_crc32c(headers: Mapping[str, str]) -> int | None:
     Checksums of checksums (S3's ``...-3``) and of stored bytes other than those sent (GCS unpacking gzip) do not count.
     """
     text = headers.get("x-amz-checksum-crc32c")
+    if text is None and "x-goog-hash" not in headers:
+        return None
     if text is None and "x-goog-stored-content-encoding" in headers:
         stored = headers["x-goog-stored-content-encoding"]
         if stored not in {"identity", headers.get("content-encoding", "identity")}:
@@ -139,9 +179,21 @@ def xml_text(body: bytes, name: str) -> str | None:
     return unescape(found[1]) if found else None
 
 
-def _without_secrets(text: str, url: str, headers: Mapping[str, str]) -> str:
+def _request_id(reply: Reply) -> str:
+    return next((reply.headers[name] for name in _REQUEST_IDS if name in reply.headers), "")
+
+
+def _way(reply: Reply) -> str:
+    """Return where redirects led, as part of a sentence; empty without any."""
+    return f", redirected to {redact_url(reply.asked[-1].url)}" if isinstance(reply, Redirected) else ""
+
+
+def _without_secrets(text: str, url: str, headers: Mapping[str, str], reply: Reply) -> str:
     """Take out what a server quotes of the query and headers it refused (S3 repeats signature and key id)."""
-    values = [raw.partition("=")[2] for raw in urlsplit(url).query.split("&")]
+    urls = [url]
+    if isinstance(reply, Redirected):  # the headers of later requests are among those of the first
+        urls += [request.url for request in reply.asked]
+    values = [raw.partition("=")[2] for each in urls for raw in urlsplit(each).query.split("&")]
     for value in headers.values():
         values += [value, value.rpartition(" ")[2]]  # "Bearer X": the token may be quoted alone
     forms: set[str] = set()

@@ -54,7 +54,6 @@ class Run(AsyncIterator[Outcome]):
         self._small: Lane[Work | Upload | Download] = Lane()
         self._express: Express | None = None
         self._large: Lane[tuple[Work | Upload | Download, LargeObject | None]] = Lane()
-        self._handed_over = 0  # by the express lane, and not yet taken up by a worker
         self._pace = Pace()
         self._pending = 0  # taken and not yet handed to the consumer
         self._unfinished = 0  # taken and without an outcome
@@ -88,7 +87,6 @@ class Run(AsyncIterator[Outcome]):
                 self._start,
                 self._finish,
                 self._hand_over,
-                lambda: self._handed_over > 0,
                 self._pulled,
                 self._fail,
                 concurrency=self._config.concurrency,
@@ -240,14 +238,16 @@ class Run(AsyncIterator[Outcome]):
     def _hand_over(self, work: Work, found: LargeObject | None) -> None:
         if found is None:
             # While workers are busy trying again, the express lane adds nothing to what they have to do.
-            self._handed_over += 1
+            assert self._express is not None
+            self._express.held += 1
             self._small.put(work)
         else:
             self._large.put((work, found))
 
     def _take_up(self, work: Work) -> Work:
-        self._handed_over -= 1
-        if self._express is not None and not self._handed_over:
+        assert self._express is not None
+        self._express.held -= 1
+        if not self._express.held:
             self._express.resume()
         return work
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from asyncsdk.checksums import Crc32c
-from asyncsdk.errors import DestinationUnwritable, IncompleteTransfer, os_errors
+from asyncsdk.errors import DestinationUnwritable, IncompleteTransfer, os_error, os_errors
 
 __all__ = ["BufferSink", "MemoryStore", "PartFile", "SpoolFile", "StoreSink", "temporary_name"]
 
@@ -21,6 +21,7 @@ _KEPT_BYTES = 256 * 1024
 
 _MAX_NAME_BYTES = 255
 _TEMPORARY_MARK = ".part"
+_NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 
 _mark = secrets.token_hex(6)
@@ -91,12 +92,11 @@ class PartFile:
     def _make(self) -> None:
         folder, name = os.path.split(self.destination)  # a Path costs more than making the file
         temporary = os.path.join(folder, temporary_name(name))  # noqa: PTH118
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         try:
-            self._fd = os.open(temporary, flags, 0o666)
+            self._fd = os.open(temporary, _NEW_FILE, 0o666)
         except FileNotFoundError:
             self.destination.parent.mkdir(parents=True, exist_ok=True)
-            self._fd = os.open(temporary, flags, 0o666)
+            self._fd = os.open(temporary, _NEW_FILE, 0o666)
         self._temporary = temporary
 
     def write_at(self, data: bytes | memoryview, offset: int) -> None:
@@ -107,6 +107,36 @@ class PartFile:
                 written = os.pwrite(self._fd, view, offset)
                 offset += written
                 view = view[written:]
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether there is a temporary file."""
+        return self._temporary is not None
+
+    def put(self, data: bytes) -> None:
+        """Make, fill and publish the file in one go; nothing was written to it before."""
+        destination = str(self.destination)
+        try:
+            folder, name = os.path.split(destination)
+            temporary = os.path.join(folder, temporary_name(name))  # noqa: PTH118  # a Path costs as much as the file
+            try:
+                fd = os.open(temporary, _NEW_FILE, 0o666)
+            except FileNotFoundError:
+                self.destination.parent.mkdir(parents=True, exist_ok=True)
+                fd = os.open(temporary, _NEW_FILE, 0o666)
+            self._temporary, self._fd = temporary, fd
+            written = os.pwrite(fd, data, 0)
+            while written < len(data):
+                written += os.pwrite(fd, memoryview(data)[written:], written)
+            self._fd = -1
+            os.close(fd)  # some file systems report a full disk only now
+            os.replace(temporary, destination)  # noqa: PTH105
+            self._temporary = None
+        except IsADirectoryError:
+            self.check()
+            raise
+        except (OSError, ValueError) as error:
+            raise os_error(error, "destination", destination=destination) from error
 
     def truncate(self, size_bytes: int) -> None:
         """Cut or extend it to *size_bytes*."""
@@ -281,9 +311,13 @@ class BufferSink:
         self._memory.writelines(self._kept)
         self._kept, self._kept_bytes = [], 0
 
+    @property
+    def is_kept(self) -> bool:
+        """Whether everything that came is still in memory, and no file was begun."""
+        return not self._written and self._stale
+
     def take(self) -> bytes:
         """Return what was kept, whole."""
-        assert self.file is None
         if self._memory is None:
             return self._kept[0] if len(self._kept) == 1 else b"".join(self._kept)
         self._gather()

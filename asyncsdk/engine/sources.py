@@ -239,7 +239,7 @@ def open_file(path: Path, name: str, *, check: bool = True) -> FileSource:
 
 
 def read_or_open(path: Path, *, check: bool = True) -> bytes | FileSource:
-    """Return all bytes of a file of up to 64 KiB; a larger one is opened. Blocking, a few microseconds when it is cached.
+    """Return all bytes of a file of up to 64 KiB; a larger one is opened. Blocking: microseconds when it is cached.
 
     Raises:
         SourceNotFound, SourceUnreadable: It is not there, or no file.

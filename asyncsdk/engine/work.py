@@ -17,6 +17,7 @@ from asyncsdk.engine.feed import Feed
 from asyncsdk.engine.health import Health
 from asyncsdk.engine.lanes import LaneName, Slots
 from asyncsdk.engine.meter import Meter
+from asyncsdk.engine.redirects import send_following
 from asyncsdk.engine.replies import refusal
 from asyncsdk.engine.retries import has_expired, wait_before_next
 from asyncsdk.engine.strays import no_strays
@@ -166,9 +167,9 @@ class Work:
     # --- requests --------------------------------------------------------------------------------------------
 
     async def send(self, request: Request, lane: LaneName) -> Reply:
-        """Send *request* when a slot is free; the reply may be a refusal."""
+        """Send *request* when a slot is free, following redirects in that slot; the reply may be a refusal."""
         async with self.resources.slots.hold(lane):
-            reply = await self.resources.transport.send(request)
+            reply = await send_following(self.resources.transport, request)
         self.resources.health.answered()
         return reply
 

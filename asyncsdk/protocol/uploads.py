@@ -47,14 +47,19 @@ __all__ = [
 
 _WIRE_KINDS: dict[str, type[Any]] = {"put": PutTarget, "multipart": MultipartTarget, "url": UrlOrigin}
 _KIND_OF = {cls: kind for kind, cls in _WIRE_KINDS.items()}
+_FIELDS_OF = {cls: tuple(f.name for f in fields(cls)) for cls in _KIND_OF}
 
 
 def _to_wire(value: Target | Origin) -> dict[str, Any]:
     kind = _KIND_OF.get(type(value))
     if kind is None:
         raise ValueError(f"{type(value).__name__} never leaves its process")
-    given = {f.name: getattr(value, f.name) for f in fields(value)}
-    return {"kind": kind, **{name: v for name, v in given.items() if v is not None and v != {}}}
+    wire: dict[str, Any] = {"kind": kind}
+    for name in _FIELDS_OF[type(value)]:
+        given = getattr(value, name)
+        if given is not None and given != {}:
+            wire[name] = given
+    return wire
 
 
 def _from_wire(value: Any) -> Any:

@@ -5,25 +5,26 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from sqlalchemy import insert, select
 
-from asyncsdk.errors import AsyncSDKError, Conflict, NotFound, UnsupportedOperation
+from asyncsdk.errors import AsyncSDKError, UnsupportedOperation
 from asyncsdk.protocol.base import Message
 from asyncsdk.protocol.users import Role
 from asyncsdk.server import migrations, principals
 from asyncsdk.server.database import Database
 from asyncsdk.server.folder import DataFolder
 from asyncsdk.server.handlers import Context, registrations
+from asyncsdk.server.handlers.registry import Arrivals, StagedObject
 from asyncsdk.server.objects.local import LocalObjects
 from asyncsdk.server.objects.minting import Minter
 from asyncsdk.server.objects.signing import Signer
 from asyncsdk.server.principals import Principal
 from asyncsdk.server.schema import meta
-from asyncsdk.server.sweep import SweepReport, claim_sweep, has_unreferenced, reap, sweep
+from asyncsdk.server.sweep import SweepReport, claim_sweep, count_removals, has_unreferenced, reap, sweep
 
 __all__ = ["Backend"]
 
@@ -107,45 +108,35 @@ class Backend:
             raise UnsupportedOperation("server", operation)
         principals.require(principal, registration.role, operation)
         now_ms = _now_ms()
-        published: frozenset[tuple[str, str]] = frozenset()
-        unpublished: Mapping[str, AsyncSDKError] = {}
+        arrivals, removals = Arrivals({}), 0
         if registration.arrivals is not None:
             with self._database.read() as connection:
+                removals = count_removals(connection)  # before the files are looked at
                 context = Context(connection, principal, minter, self.objects, self.signer, now_ms)
-                arrived = registration.arrivals(context, message)
-            published, unpublished = self._publish(arrived)
+                arrivals = registration.arrivals(context, message)
+            self.objects.publish(list(arrivals.objects))
         with self._database.write() if registration.writes else self._database.read() as connection:
-            context = Context(connection, principal, minter, self.objects, self.signer, now_ms, published, unpublished)
+            published = arrivals.objects
+            if published and count_removals(connection) != removals:
+                published = self._still_there(published)
+            context = Context(
+                connection, principal, minter, self.objects, self.signer, now_ms, published, arrivals.keys
+            )
             reply: R = registration.handler(context, message)
             reap_is_due = registration.writes and has_unreferenced(connection)
-        for hook in context.hooks:
-            self._tidy(hook)
         if reap_is_due:
             self._tidy(lambda: reap(self._database, self.objects, max_batches=_REAP_BATCHES))
         return reply
 
-    def _publish(
-        self, arrived: Sequence[tuple[str, str]]
-    ) -> tuple[frozenset[tuple[str, str]], Mapping[str, AsyncSDKError]]:
-        """Make arrived objects durable; one that cannot be must not fail the others."""
-        try:
-            self.objects.publish(arrived)
-        except (NotFound, Conflict):  # one of them vanished or differs: which one shows when each is tried alone
-            published = []
-            unpublished: dict[str, AsyncSDKError] = {}
-            for staged in arrived:
-                try:
-                    self.objects.publish([staged])
-                    published.append(staged)
-                except (NotFound, Conflict) as error:
-                    unpublished[staged[0]] = error
-            return frozenset(published), unpublished
-        return frozenset(arrived), {}
+    def _still_there(self, objects: Mapping[StagedObject, int]) -> Mapping[StagedObject, int]:
+        """Return those of *objects* that nobody removed meanwhile. Under the write lock nobody does."""
+        sizes = zip(objects.items(), self.objects.sizes(objects), strict=True)
+        return {staged: size for (staged, size), found in sizes if size == found}
 
-    def _tidy(self, hook: Any) -> None:
+    def _tidy(self, what: Callable[[], object]) -> None:
         """Run what follows a durable change. Its failure must not look like the change's: the sweep does it again."""
         try:
-            hook()
+            what()
         except (AsyncSDKError, OSError) as error:
             _log.warning("left over for the next sweep: %s", error)
 

@@ -8,7 +8,8 @@
       token                token of the owner, made when it is first asked for, mode 0600
       lock                 held while the folder is made, upgraded, or a private file is written
       backups/             copies of the database from before upgrades, mode 0700
-      objects/  staging/   bytes, mode 0700; see `asyncsdk.server.objects.local`
+      objects/             bytes, mode 0700; see `asyncsdk.server.objects.local`
+      staging/             the same, of releases up to schema version 2; see `asyncsdk.server.objects.earlier`
 """
 
 from __future__ import annotations

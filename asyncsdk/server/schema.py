@@ -37,6 +37,7 @@ __all__ = [
     "ingested_parts",
     "items",
     "jobs",
+    "json_text",
     "meta",
     "models",
     "outbox",
@@ -49,6 +50,14 @@ __all__ = [
 ]
 
 
+def json_text(value: Any) -> str:
+    """Return *value* as the text that is kept; `BadRequest` when JSON has no form for it."""
+    try:
+        return orjson.dumps(value).decode()
+    except orjson.JSONEncodeError as error:  # integers over 64 bits, nesting over 254 levels, broken text
+        raise BadRequest(f"a value cannot be kept as JSON: {error}") from error
+
+
 class JsonText(TypeDecorator[Any]):
     """JSON kept as text; SQLite's JSON functions read it."""
 
@@ -57,12 +66,7 @@ class JsonText(TypeDecorator[Any]):
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
         """Return *value* as text; `BadRequest` when JSON has no form for it."""
-        if value is None:
-            return None
-        try:
-            return orjson.dumps(value).decode()
-        except orjson.JSONEncodeError as error:  # integers over 64 bits, nesting over 254 levels, broken text
-            raise BadRequest(f"a value cannot be kept as JSON: {error}") from error
+        return None if value is None else json_text(value)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> Any:
         """Return the value that was stored."""

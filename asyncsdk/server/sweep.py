@@ -7,7 +7,7 @@ are removed, and a file goes inside the transaction that takes its row.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, delete, select
@@ -15,15 +15,18 @@ from sqlalchemy.dialects.sqlite import insert
 
 from asyncsdk.server.database import Database
 from asyncsdk.server.handlers.keys import SWEEP_AGE_MS
+from asyncsdk.server.objects.discarding import Swept
 from asyncsdk.server.objects.local import LocalObjects
 from asyncsdk.server.schema import blobs, ingested_parts, meta
 
-__all__ = ["SWEEP_INTERVAL_MS", "SweepReport", "claim_sweep", "has_unreferenced", "reap", "sweep"]
+__all__ = ["SWEEP_INTERVAL_MS", "SweepReport", "claim_sweep", "count_removals", "has_unreferenced", "reap", "sweep"]
 
 SWEEP_INTERVAL_MS = 24 * 60 * 60 * 1000
 
 _REAP_BATCH = 1000
 _LAST_SWEEP = "last_sweep_at"
+_SWEPT = "swept"
+_REMOVALS = "removals"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,18 +46,22 @@ class SweepReport:
 
 def sweep(database: Database, objects: LocalObjects, *, now_ms: int) -> SweepReport:
     """Remove what is left over; see the module's page for what that is."""
-    started = time.monotonic()
+    started, started_at = time.monotonic(), time.time()
     before_ms = now_ms - SWEEP_AGE_MS
 
-    def committed(object_ids: Sequence[str]) -> set[str]:
+    def committed(object_ids: Sequence[str]) -> Mapping[str, str]:
         with database.read() as connection:
-            return set(connection.execute(select(blobs.c.id).where(blobs.c.id.in_(object_ids))).scalars())
+            statement = select(blobs.c.id, blobs.c.crc32c).where(blobs.c.id.in_(object_ids))
+            return {row.id: row.crc32c for row in connection.execute(statement)}
 
-    discarded = objects.discard_expired(before_ms=before_ms, keep=committed)
+    with database.read() as connection:
+        swept = _swept_before(connection)
+    discarded = objects.discard_expired(before_ms=before_ms, keep=committed, swept=swept)
     removed = reap(database, objects)
     with database.write() as connection:
         connection.execute(delete(ingested_parts).where(ingested_parts.c.created_at < before_ms))
-        _note_sweep(connection, now_ms)
+        _note(connection, _SWEPT, f"{before_ms} {started_at:.3f}")
+        _note(connection, _LAST_SWEEP, str(now_ms))
     return SweepReport(discarded, removed, time.monotonic() - started)
 
 
@@ -66,24 +73,46 @@ def claim_sweep(database: Database, *, now_ms: int) -> bool:
     with database.write() as connection:
         if not _is_due(connection, now_ms):
             return False
-        _note_sweep(connection, now_ms)
+        _note(connection, _LAST_SWEEP, str(now_ms))
         return True
 
 
 def _is_due(connection: Connection, now_ms: int) -> bool:
-    last = connection.execute(select(meta.c.value).where(meta.c.name == _LAST_SWEEP)).scalar()
+    last = _noted(connection, _LAST_SWEEP)
     return last is None or now_ms - int(last) >= SWEEP_INTERVAL_MS
 
 
-def _note_sweep(connection: Connection, now_ms: int) -> None:
-    statement = insert(meta).values(name=_LAST_SWEEP, value=str(now_ms))
+def _swept_before(connection: Connection) -> Swept | None:
+    noted = _noted(connection, _SWEPT)
+    if noted is None:
+        return None
+    before_ms, started_at = noted.split()
+    return Swept(int(before_ms), float(started_at))
+
+
+def count_removals(connection: Connection) -> int:
+    """Return how often files of committed objects were removed.
+
+    As long as the number is the same, whatever was seen to be there is there, but for objects whose row has no
+    references: files go before the transaction that counts them ends, and it may not come to its end.
+    """
+    return int(_noted(connection, _REMOVALS) or 0)
+
+
+def _noted(connection: Connection, name: str) -> str | None:
+    found: str | None = connection.exec_driver_sql("SELECT value FROM meta WHERE name = ?", (name,)).scalar()
+    return found
+
+
+def _note(connection: Connection, name: str, value: str) -> None:
+    statement = insert(meta).values(name=name, value=value)
     changed = {"value": statement.excluded.value}
     connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_=changed))
 
 
 def has_unreferenced(connection: Connection) -> bool:
     """Whether there is a blob that nothing points to."""
-    return connection.execute(select(blobs.c.id).where(blobs.c.references_count == 0).limit(1)).first() is not None
+    return connection.exec_driver_sql("SELECT 1 FROM blobs WHERE references_count = 0 LIMIT 1").first() is not None
 
 
 def reap(database: Database, objects: LocalObjects, *, max_batches: int | None = None) -> int:
@@ -103,10 +132,10 @@ def reap(database: Database, objects: LocalObjects, *, max_batches: int | None =
             rows = connection.execute(statement).all()
             if not rows:
                 break
-            # Under the write lock, under which a commit also looks whether what it published before is still there:
-            # nobody points to them again meanwhile. A crash before the end keeps the rows.
-            objects.unstage([(row.id, row.crc32c) for row in rows])
-            objects.remove([row.id for row in rows])
+            # Under the write lock: nobody points to them again meanwhile, and a commit that looked for its objects
+            # before learns by the count that it has to look again. A crash before the end keeps the rows.
+            objects.remove([(row.id, row.crc32c) for row in rows])
+            _note(connection, _REMOVALS, str(count_removals(connection) + 1))
             connection.execute(delete(blobs).where(blobs.c.id.in_([row.id for row in rows])))
         removed += len(rows)
     return removed

@@ -6,9 +6,9 @@ value, keep connections alive, and be safe to call from many tasks of one event 
 
 Bodies are a closed set, so that an implementation can choose its best path for each: `BytesBody` and `FileBody`.
 Where the body of a reply goes is decided by ``Request.on_head``, which sees status and headers first and returns a
-`Sink` or None (then the body is kept in the reply, up to a limit). Files are read and sinks written in pieces of at most
-1 MiB, so that the event loop never stands still for longer than that takes; what the page cache does not hold, and
-what a slow disk takes, is left to threads.
+`Sink` or None (then the body is kept in the reply, up to a limit). Files are read and sinks written in pieces of at
+most 1 MiB, so that the event loop never stands still for longer than that takes; what the page cache does not hold,
+and what a slow disk takes, is left to threads.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 from asyncsdk.checksums import Crc32c
-from asyncsdk.errors import SourceChanged, os_errors, redact_url
+from asyncsdk.errors import ConfigError, SourceChanged, os_errors, redact_url
 
 __all__ = [
     "Body",
@@ -54,6 +54,13 @@ class Headers(Mapping[str, str]):
             name = name.lower()
             values[name] = f"{values[name]}, {value}" if name in values else value
         self._values = values
+
+    @classmethod
+    def of(cls, values: dict[str, str]) -> Headers:
+        """Return headers that are *values*: names in lower case, repeated ones joined already."""
+        headers = cls.__new__(cls)
+        headers._values = values
+        return headers
 
     def __getitem__(self, name: str) -> str:
         return self._values[name.lower()]
@@ -191,6 +198,9 @@ class Timeouts:
         rate_seconds: How long a body may move more slowly than ``rate_bytes`` per second, sent or received.
         rate_bytes: Bytes per second that a body must reach on average over every ``rate_seconds``; 0: any rate will do
             that is not idle.
+
+    Raises:
+        ConfigError: One of them is not positive; ``rate_bytes`` may be 0.
     """
 
     connect: float = 10.0
@@ -198,6 +208,15 @@ class Timeouts:
     reply: float = 120.0
     rate_seconds: float = 30.0
     rate_bytes: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("connect", "idle", "reply", "rate_seconds", "rate_bytes"):
+            value: object = getattr(self, name)
+            is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            # Not written as "<": a value that is no number compares as False with everything.
+            if not (is_number and (value > 0 or (value == 0 and name == "rate_bytes"))):  # type: ignore[operator]
+                least = "0 or more bytes per second" if name == "rate_bytes" else "more than 0 seconds"
+                raise ConfigError(f"the timeout {name} must be {least}, not {value!r}")
 
 
 @dataclass(slots=True)

@@ -35,9 +35,10 @@ from asyncsdk.transport.base import (
     Timeouts,
 )
 from asyncsdk.transport.failures import no_connection, proxy_refused
-from asyncsdk.transport.incoming import has_more_tls, has_waiting_reply, is_cut_off, what_is_wrong
+from asyncsdk.transport.incoming import ends_with_connection, has_more_tls, has_waiting_reply, is_cut_off, what_is_wrong
 from asyncsdk.transport.outgoing import SMALL_BYTES, ExactURL, Outgoing
 from asyncsdk.transport.quiet import is_ours, quieten
+from asyncsdk.transport.rates import LeastRate
 from asyncsdk.transport.threads import Threads
 from asyncsdk.transport.tls import TlsConfig
 from asyncsdk.transport.urls import Address, Proxies, split_url
@@ -225,6 +226,7 @@ class _Exchange:
             "pool": None,
         }
         self._reused = connection.served > 0
+        self._rate = LeastRate(timeouts)
         self._sent: Outgoing | None = None
         self._head: ReplyHead | None = None
         self._received = 0
@@ -232,6 +234,11 @@ class _Exchange:
         self.keep = True
 
     async def run(self, address: Address, target: bytes) -> Reply:
+        with self._rate:
+            return await self._run(address, target)
+        raise RequestTimeout("rate", self._timeouts.rate_seconds, self._request.url)
+
+    async def _run(self, address: Address, target: bytes) -> Reply:
         response: httpx.Response | None = None
         try:
             response = await self._begin(address, target)
@@ -269,7 +276,7 @@ class _Exchange:
             headers["Content-Length"] = str(request.body.size_bytes)
         elif request.method in {"PUT", "POST", "PATCH"}:
             headers["Content-Length"] = "0"
-        self._sent = Outgoing(request, self._connection.has_early_reply, self._threads)
+        self._sent = Outgoing(request, self._connection.has_early_reply, self._threads, self._rate)
         extensions: dict[str, Any] = {"timeout": self._phases, "trace": self._trace}
         if self._connection.forward:
             extensions["target"] = address.root[:-1].encode("ascii") + target
@@ -293,6 +300,7 @@ class _Exchange:
         sink = request.on_head(head) if request.on_head is not None else None
         assert isinstance(response.stream, httpx.AsyncByteStream)
         self._pieces = pieces = aiter(response.stream)
+        self._rate.begin()
         kept = bytearray()
         if sink is None:
             async for data in pieces:
@@ -301,7 +309,8 @@ class _Exchange:
                     kept += data[: MAX_KEPT_BODY_BYTES - len(kept)]
         else:
             await self._fill(pieces, sink)
-        if _ends_with_connection(request, head) and is_cut_off(self._connection.stream):
+        self._rate.pause()
+        if ends_with_connection(request, head) and is_cut_off(self._connection.stream):
             raise self._broken_body(httpx.ReadError(""), redact_url(request.url))
         await response.aclose()
         return Reply(head.status, headers, bytes(kept), self._received)
@@ -316,6 +325,7 @@ class _Exchange:
             if size >= _SINK_CHUNK_BYTES:
                 await self._threads.run(_write_all, sink, batch)
                 batch, size = [], 0
+        self._rate.pause()
         if size > SMALL_BYTES:
             await self._threads.run(_write_all, sink, batch)
         elif batch:
@@ -336,6 +346,7 @@ class _Exchange:
 
     def _count(self, data: bytes) -> None:
         self._received += len(data)
+        self._rate.moved(len(data))
         if self._request.on_received is not None:
             self._request.on_received(len(data))
 
@@ -382,12 +393,6 @@ class _Exchange:
 
 def _write_all(sink: Sink, batch: list[bytes]) -> None:
     sink.write(batch[0] if len(batch) == 1 else b"".join(batch))
-
-
-def _ends_with_connection(request: Request, head: ReplyHead) -> bool:
-    """Whether only the end of the connection says where the body ends."""
-    has_body = request.method != "HEAD" and head.status not in {204, 304}
-    return has_body and not {"content-length", "transfer-encoding"} & head.headers.keys()
 
 
 def _of_proxy(proxy: str, context: ssl.SSLContext | None) -> ssl.SSLContext | None:

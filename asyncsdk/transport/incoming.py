@@ -103,3 +103,9 @@ def has_more_tls(stream: Any) -> bool:
     except ssl.SSLError:
         return True
     return True
+
+
+def ends_with_connection(request: Request, head: ReplyHead) -> bool:
+    """Whether only the end of the connection says where the body ends."""
+    has_body = request.method != "HEAD" and head.status not in {204, 304}
+    return has_body and not {"content-length", "transfer-encoding"} & head.headers.keys()

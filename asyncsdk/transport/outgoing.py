@@ -8,6 +8,7 @@ import httpcore
 import httpx
 
 from asyncsdk.transport.base import BytesBody, FileBody, OnBytes, Request
+from asyncsdk.transport.rates import LeastRate
 from asyncsdk.transport.threads import Threads
 
 __all__ = ["SMALL_BYTES", "ExactURL", "Outgoing"]
@@ -41,12 +42,15 @@ class Outgoing(httpx.AsyncByteStream):
     A class with ``__anext__``, no generator: one that httpx drops half-way would be finalised by a stray task.
     """
 
-    def __init__(self, request: Request, has_early_reply: Callable[[], bool], threads: Threads) -> None:
+    def __init__(
+        self, request: Request, has_early_reply: Callable[[], bool], threads: Threads, rate: LeastRate
+    ) -> None:
         body = request.body
         self._body: BytesBody | FileBody = BytesBody(b"") if body is None else body
         self._on_sent: OnBytes | None = request.on_sent
         self._has_early_reply = has_early_reply
         self._threads = threads
+        self._rate = rate
         self._offset = 0  # read so far
         self._reported = 0  # handed to the socket so far
         self.cut_short = False
@@ -59,19 +63,24 @@ class Outgoing(httpx.AsyncByteStream):
         body = self._body
         left = body.size_bytes - self._offset
         if left <= 0:
+            self._rate.pause()
             raise StopAsyncIteration
-        if self._offset and self._has_early_reply():
+        if not self._offset:
+            self._rate.begin()
+        elif self._has_early_reply():
+            self._rate.pause()
             self.cut_short = True
             raise httpcore.WriteError  # httpcore then stops sending and reads the reply
+        limit = self._rate.piece_bytes or FILE_CHUNK_BYTES
         if isinstance(body, FileBody):
             if body.size_bytes <= SMALL_BYTES:
-                data = body.read(self._offset, left)
+                data = body.read(self._offset, min(left, limit))
             else:
-                data = await self._threads.run(body.read, self._offset, FILE_CHUNK_BYTES)
-        elif body.size_bytes <= SMALL_BYTES:
+                data = await self._threads.run(body.read, self._offset, min(FILE_CHUNK_BYTES, limit))
+        elif body.size_bytes <= min(SMALL_BYTES, limit):
             data = body.data if isinstance(body.data, bytes) else bytes(body.data)
         else:
-            view = memoryview(body.data)[self._offset : self._offset + BYTES_CHUNK_BYTES]
+            view = memoryview(body.data)[self._offset : self._offset + min(BYTES_CHUNK_BYTES, limit)]
             data = view  # type: ignore[assignment]  # h11 joins it without another copy
         self._offset += len(data)
         return data
@@ -80,6 +89,7 @@ class Outgoing(httpx.AsyncByteStream):
         moved = self._offset - self._reported
         if moved:
             self._reported = self._offset
+            self._rate.moved(moved)
             if self._on_sent is not None:
                 self._on_sent(moved)
 

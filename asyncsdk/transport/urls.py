@@ -33,6 +33,9 @@ class Address:
     host: str
     authority: str
 
+    def __hash__(self) -> int:
+        return hash(self.authority)  # what differs most, and a string knows its hash
+
     @property
     def port(self) -> int:
         """Port, the scheme's own where the URL names none."""

@@ -20,7 +20,12 @@ LONGER = {
 BASE = frozenset({"aiofiles", "anyio", "google-crc32c", "httpx", "orjson", "pydantic", "sniffio", "sqlalchemy", "tqdm"})
 """What a plain install brings along: enough for the engine and the embedded platform, and nothing more."""
 
-DISTRIBUTION_OF = {"google_crc32c": "google-crc32c", "httpcore": "httpx", "pydantic_core": "pydantic"}
+DISTRIBUTION_OF = {
+    "certifi": "httpx",
+    "google_crc32c": "google-crc32c",
+    "httpcore": "httpx",
+    "pydantic_core": "pydantic",
+}
 """Where the import name is not that of the distribution, or comes along with another one."""
 
 TEXT_SUFFIXES = frozenset({"", ".cfg", ".css", ".csv", ".html", ".in", ".ini", ".json", ".jsonl", ".md", ".py", ".pyi",

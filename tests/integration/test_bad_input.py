@@ -244,7 +244,7 @@ async def test_cancelling_an_upload_anywhere_leaves_no_task_no_descriptor_and_no
         if cancelled > 400:
             break
     assert cancelled > 10
-    leftovers = [path for path in data.glob("staging/*/*") if not path.suffix[1:].isalnum() or len(path.suffix) != 9]
+    leftovers = [path for path in data.glob("objects/*/*") if not path.suffix[1:].isalnum() or len(path.suffix) != 9]
     assert leftovers == []
     assert {item.path async for item in dataset.items.list()} == {"small", "middle", "large"}
     (await dataset.download(tmp_path / "copy")).raise_for_failures()

@@ -91,15 +91,11 @@ def test_no_text_makes_a_range_outside_the_object(text: str, size: int) -> None:
 
 @given(text=st.text(max_size=40))
 def test_no_text_but_ids_becomes_a_path(text: str) -> None:
-    objects = _SHARED
-    try:
-        path = objects.path(text)
-    except BadRequest:
-        return
-    assert path.name == text
-    assert path.parent.parent == objects.folder / "objects"
-
-
-_SHARED = LocalObjects.__new__(LocalObjects)  # names only: nothing is made on disk
-_SHARED.folder = Path("/data")
-_SHARED._objects = Path("/data/objects")
+    with tempfile.TemporaryDirectory() as folder:
+        objects = LocalObjects(Path(folder))
+        try:
+            path = objects.path(text, "00000000")
+        except BadRequest:
+            return
+        assert path.name == f"{text}.00000000"
+        assert path.parent.parent == objects.folder / "objects"

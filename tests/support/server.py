@@ -65,7 +65,6 @@ class RunningServer:
         reply.raise_for_status()
         crc32c = reply.headers["etag"][1:9]
         self.backend.objects.publish([(object_id, crc32c)])
-        self.backend.objects.unstage([(object_id, crc32c)])
         return object_id, crc32c
 
     def start(self) -> Self:

@@ -21,13 +21,12 @@ from asyncsdk.protocol.checkpoints import (
     PreparedCheckpointDownload,
 )
 from asyncsdk.protocol.uploads import PreparedUpload
-from asyncsdk.server.handlers.commits import add_blobs, drop_references, has_arrived, is_published
+from asyncsdk.server.handlers.blobs import StoredBlobs, add_blobs, drop_references, has_arrived, new_blob
 from asyncsdk.server.handlers.entities import add, fetch, to_record
-from asyncsdk.server.handlers.keys import check_key, never_arrived
-from asyncsdk.server.handlers.registry import Context, StagedObject, handles
+from asyncsdk.server.handlers.keys import check_key
+from asyncsdk.server.handlers.registry import Arrivals, Context, handles
 from asyncsdk.server.handlers.uploads import prepare_object
 from asyncsdk.server.listing import Field, Listing, list_page
-from asyncsdk.server.objects.signing import object_etag
 from asyncsdk.server.schema import blobs, checkpoints, models
 
 __all__: list[str] = []
@@ -90,13 +89,13 @@ def _committed_before(context: Context, message: CommitCheckpoint, object_id: st
     return True
 
 
-def _arrivals(context: Context, message: CommitCheckpoint) -> list[StagedObject]:
+def _arrivals(context: Context, message: CommitCheckpoint) -> Arrivals:
     object_id = check_key(context, message.key, message.model_id)
     if _committed_before(context, message, object_id):
-        return []
+        return Arrivals({})
     if has_arrived(context, object_id, size_bytes=message.size_bytes, crc32c=message.crc32c):
-        return [(object_id, message.crc32c)]
-    return []
+        return Arrivals({(object_id, message.crc32c): message.size_bytes})
+    return Arrivals({})
 
 
 @handles(CommitCheckpoint, role="editor", writes=True, arrivals=_arrivals)
@@ -104,12 +103,10 @@ def commit_checkpoint(context: Context, message: CommitCheckpoint) -> Checkpoint
     model = fetch(context, models, message.model_id, "model")
     object_id = check_key(context, message.key, model.id)
     if not _committed_before(context, message, object_id):
-        if not is_published(context, object_id, size_bytes=message.size_bytes, crc32c=message.crc32c):
-            raise context.unpublished.get(object_id) or never_arrived()
+        StoredBlobs(context, [object_id]).require(object_id, message.size_bytes, message.crc32c)
         if message.epoch is not None:
             _remove(context, (checkpoints.c.model_id == model.id) & (checkpoints.c.epoch == message.epoch))
         _insert(context, message, object_id)
-    context.after_commit(partial(context.objects.unstage, [(object_id, message.crc32c)]))
     return _record(_fetch(context, model.id, message.checkpoint_id))
 
 
@@ -121,14 +118,7 @@ def _insert(context: Context, message: CommitCheckpoint, object_id: str) -> None
             # Never None for a time that did not move: max(now, old + 1), as everywhere.
             moved = func.max(context.now_ms, checkpoints.c.updated_at + 1)
             context.connection.execute(update(checkpoints).where(before).values({name: False, "updated_at": moved}))
-    blob = {
-        "id": object_id,
-        "size_bytes": message.size_bytes,
-        "crc32c": message.crc32c,
-        "etag": object_etag(object_id, message.crc32c),
-        "created_at": context.now_ms,
-    }
-    add_blobs(context.connection, [blob])
+    add_blobs(context, [new_blob(context, object_id, message.size_bytes, message.crc32c)])
     last = context.connection.execute(select(func.max(checkpoints.c.sequence)).where(mine)).scalar()
     values = {
         "id": message.checkpoint_id,

@@ -6,7 +6,7 @@ from asyncsdk.domain.ids import make_id, time_of_id
 from asyncsdk.errors import NotFound
 from asyncsdk.server.handlers.registry import Context
 
-__all__ = ["KEY_LIFETIME_MS", "SWEEP_AGE_MS", "check_key", "is_too_old", "never_arrived", "new_key"]
+__all__ = ["KEY_LIFETIME_MS", "SWEEP_AGE_MS", "check_key", "is_too_old", "never_arrived", "new_key", "oldest_id"]
 
 _DAY_MS = 24 * 60 * 60 * 1000
 
@@ -30,6 +30,12 @@ def check_key(context: Context, key: str, scope_id: str) -> str:
         PermissionDenied: It was not made for this scope and this principal.
     """
     return context.signer.check_key(key, scope_id=scope_id, user_id=context.principal.user_id)
+
+
+def oldest_id(context: Context) -> str:
+    """Return the least id that is not too old: ids sort by the time of their making."""
+    ticks = -(-max(0, context.now_ms - KEY_LIFETIME_MS) * 65536 // 1000)  # rounded up, as `time_of_id` rounds down
+    return f"{ticks:012x}".ljust(24, "0")
 
 
 def is_too_old(context: Context, object_id: str) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 from sqlalchemy import Row, insert, select
@@ -20,6 +19,7 @@ from asyncsdk.protocol.predictions import (
     SentRowPart,
     UploadPredictionRows,
 )
+from asyncsdk.server.handlers.blobs import condemn, new_blob
 from asyncsdk.server.handlers.datasets import fetch_dataset, fetch_writable_dataset
 from asyncsdk.server.handlers.keys import check_key, is_too_old, never_arrived
 from asyncsdk.server.handlers.prediction_tasks import fetch_task_named
@@ -87,8 +87,9 @@ def commit_parts(context: Context, message: CommitPredictionParts) -> IngestedRo
         if object_id not in before:
             before[object_id] = _ingest(context, task, object_id, part)
         results.append(before[object_id])
-    staged = [(object_id, part.crc32c) for object_id, part in zip(object_ids, message.parts, strict=True)]
-    context.after_commit(partial(context.objects.unstage, staged))
+    # The rows are stored: the parts themselves are to go.
+    parts = zip(object_ids, message.parts, strict=True)
+    condemn(context, [new_blob(context, object_id, part.size_bytes, part.crc32c) for object_id, part in parts])
     problems = tuple(problem for result in results for problem in result.problems)
     return IngestedRows(
         accepted=sum(result.accepted for result in results),

@@ -2,19 +2,18 @@
 
 A handler runs in one transaction, in a worker thread, after the principal's role was checked. Bytes must be durable
 before a transaction makes them part of something; so a message that does that also registers its *arrivals*: the
-staged objects it counts on, named in a read transaction of their own and published before the handler runs. The sync
-of the file system, which takes as long as the disk needs, thus never holds the write lock.
+objects it counts on, looked for in a read transaction of their own and synced before the handler runs. The sync of the
+file system, which takes as long as the disk needs, thus never holds the write lock.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 
-from asyncsdk.errors import AsyncSDKError
 from asyncsdk.protocol.base import Message
 from asyncsdk.protocol.users import Role
 from asyncsdk.server.objects.local import LocalObjects
@@ -22,12 +21,25 @@ from asyncsdk.server.objects.minting import Minter
 from asyncsdk.server.objects.signing import Signer
 from asyncsdk.server.principals import Principal
 
-__all__ = ["Context", "Registration", "StagedObject", "handles", "registrations"]
+__all__ = ["Arrivals", "Context", "Registration", "StagedObject", "handles", "registrations"]
 
 M = TypeVar("M", bound=Message[Any])
 
 StagedObject = tuple[str, str]
 """Object id and crc32c."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrivals:
+    """What a message counts on.
+
+    Attributes:
+        objects: Objects that are there, and their sizes in bytes.
+        keys: Upload keys that were checked on the way, and their object ids.
+    """
+
+    objects: Mapping[StagedObject, int]
+    keys: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -41,8 +53,8 @@ class Context:
         objects: The object store.
         signer: Makes and checks upload keys.
         now_ms: The message's time, milliseconds since 1970 UTC.
-        published: Arrivals that were made durable before this transaction began; they may be gone again.
-        unpublished: Arrivals that could not be published, and why.
+        published: Arrivals that are durable, and there as long as this transaction lasts, with their sizes in bytes.
+        keys: Upload keys of the message that were checked with the arrivals, and their object ids.
     """
 
     connection: Connection
@@ -51,13 +63,8 @@ class Context:
     objects: LocalObjects
     signer: Signer
     now_ms: int
-    published: frozenset[StagedObject] = frozenset()
-    unpublished: Mapping[str, AsyncSDKError] = field(default_factory=dict)
-    hooks: list[Callable[[], None]] = field(default_factory=list)
-
-    def after_commit(self, hook: Callable[[], None]) -> None:
-        """Have *hook* called once the transaction is durable; never when it failed."""
-        self.hooks.append(hook)
+    published: Mapping[StagedObject, int] = field(default_factory=dict)
+    keys: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +75,13 @@ class Registration:
         handler: Takes the context and the message, returns the reply.
         role: What the principal must at least be.
         writes: Whether it needs a write transaction.
-        arrivals: Names the staged objects that must be durable before.
+        arrivals: Names the objects that must be durable before.
     """
 
     handler: Callable[[Context, Any], Any]
     role: Role
     writes: bool
-    arrivals: Callable[[Context, Any], Sequence[StagedObject]] | None = None
+    arrivals: Callable[[Context, Any], Arrivals] | None = None
 
 
 registrations: dict[type[Message[Any]], Registration] = {}
@@ -85,7 +92,7 @@ def handles(
     *,
     role: Role,
     writes: bool = False,
-    arrivals: Callable[[Context, M], Sequence[StagedObject]] | None = None,
+    arrivals: Callable[[Context, M], Arrivals] | None = None,
 ) -> Callable[[Callable[[Context, M], Any]], Callable[[Context, M], Any]]:
     """Register the decorated function as the handler of *message_type*."""
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import Row, Select, select
+from sqlalchemy import Row
 
 from asyncsdk.domain.paths import check_item_path
 from asyncsdk.errors import AsyncSDKError, Conflict, InvalidName
@@ -20,31 +19,12 @@ from asyncsdk.protocol.uploads import (
     UploadEntry,
 )
 from asyncsdk.server.handlers.datasets import fetch_writable_dataset
-from asyncsdk.server.handlers.folders import FolderCheck
 from asyncsdk.server.handlers.keys import check_key, is_too_old, never_arrived, new_key
+from asyncsdk.server.handlers.making import made
 from asyncsdk.server.handlers.registry import Context, handles
-from asyncsdk.server.schema import blobs, items
+from asyncsdk.server.handlers.standing import Standing
 
-__all__ = ["items_at", "prepare_object", "taken"]
-
-
-def items_at(context: Context, dataset_id: str, paths: Iterable[str]) -> dict[str, Row[Any]]:
-    """Return the items of these paths, by path: ids, position, times, and size and checksum of their blobs."""
-    statement: Select[Any] = (
-        select(
-            items.c.path,
-            items.c.id,
-            items.c.position,
-            items.c.updated_at,
-            items.c.blob_id,
-            blobs.c.size_bytes,
-            blobs.c.crc32c,
-            blobs.c.etag,
-        )
-        .join_from(items, blobs, items.c.blob_id == blobs.c.id)
-        .where(items.c.dataset_id == dataset_id, items.c.path.in_(list(paths)))
-    )
-    return {row.path: row for row in context.connection.execute(statement)}
+__all__ = ["prepare_object", "taken"]
 
 
 def taken(path: str, item_id: str) -> Conflict:
@@ -57,7 +37,8 @@ def prepare_object(context: Context, scope_id: str, *, size_bytes: int | None, c
     object_id, key = new_key(context, scope_id)
     target = context.minter.target(object_id, size_bytes=size_bytes, crc32c=crc32c)
     # Made here of checked parts: validating them again would be half the cost of a message of 1,000 entries.
-    return PreparedUpload.model_construct(verdict="upload", key=key, target=target, item_id=None, problem=None)
+    values = {"verdict": "upload", "key": key, "target": target, "item_id": None, "problem": None}
+    return made(PreparedUpload, values)
 
 
 @handles(PrepareUploads, role="editor")
@@ -69,9 +50,8 @@ def prepare_uploads(context: Context, message: PrepareUploads) -> PreparedUpload
             check_item_path(entry.path)
         except InvalidName as error:
             problems[entry.path] = Problem.of(error)
-    good = {entry.path for entry in message.entries if entry.path not in problems}
-    existing = items_at(context, dataset.id, good) if dataset.item_count else {}
-    folders = FolderCheck(context, dataset.id, good - existing.keys(), is_empty=not dataset.item_count)
+    standing = Standing(context, dataset, {entry.path for entry in message.entries} - problems.keys())
+    existing = standing.items
     seen: set[str] = set(existing)
     replies = []
     for entry in message.entries:
@@ -84,7 +64,7 @@ def prepare_uploads(context: Context, message: PrepareUploads) -> PreparedUpload
             continue
         try:
             if entry.path not in seen:
-                folders.take(entry.path)
+                standing.take(entry.path)
                 seen.add(entry.path)
             reply = prepare_object(context, dataset.id, size_bytes=entry.size_bytes, crc32c=entry.crc32c)
         except AsyncSDKError as error:  # of this entry: a folder in the way, a size that no target can take

@@ -38,7 +38,7 @@ def serve(
     try:
         from asyncsdk.server.http.server import serve as run  # optional dependencies
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in {"httptools", "starlette", "uvicorn"}:
+        if (error.name or "").partition(".")[0] not in {"httptools", "starlette"}:
             raise
         raise ConfigError(f"serving needs {error.name}; install it with: pip install 'asyncsdk[server]'") from error
     run(folder, host, port, public_url=public_url, on_ready=on_ready)

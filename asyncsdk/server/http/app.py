@@ -1,4 +1,4 @@
-"""The HTTP application: object endpoint, REST API, description pages, and what all replies have in common."""
+"""The HTTP application: uploads in parts, REST API, description pages, and what all replies have in common."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from asyncsdk.protocol import all_messages
 from asyncsdk.server.http.api import MessageHandler, endpoints
 from asyncsdk.server.http.bodies import ClientGone
 from asyncsdk.server.http.docs_page import docs_page
-from asyncsdk.server.http.objects import ObjectEndpoint
+from asyncsdk.server.http.objects import UploadEndpoint
 from asyncsdk.server.http.openapi import openapi_document
 from asyncsdk.server.http.replies import (
-    INTERNAL_ERROR,
+    FAILED,
+    InternalError,
     MethodNotAllowed,
     Receive,
     Scope,
@@ -37,17 +38,8 @@ ASGIApplication = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 logger = logging.getLogger("asyncsdk.server")
 
-# The path only: queries of object URLs are signatures.
-_FAILED = "request %s: %s %s failed"
-
 MESSAGES_AT_ONCE = 16
 """Messages in worker threads at once: reads of SQLite run side by side, writes queue anyway."""
-
-
-class _InternalError(AsyncSDKError):
-    """Something that nobody outside can do anything about; the log has it."""
-
-    code = INTERNAL_ERROR
 
 
 class App:
@@ -59,7 +51,7 @@ class App:
     """
 
     def __init__(self, backend: MessageHandler, *, public_url: str | None = None) -> None:
-        self._objects = ObjectEndpoint(backend.objects, backend.signer)
+        self._uploads = UploadEndpoint(backend.objects, backend.signer)
         messages = [message for message in all_messages() if message in backend.handled]
         self._document = openapi_document(messages)
         self._page, self._page_policy = docs_page(self._document)
@@ -74,7 +66,7 @@ class App:
 
     def close(self) -> None:
         """Wait for threads that move bytes and end them."""
-        self._objects.close()
+        self._uploads.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -91,22 +83,22 @@ class App:
 
         try:
             if scope["path"].startswith(OBJECTS_PATH):
-                await self._objects(scope, receive, send_named)
+                await self._uploads(scope, receive, send_named)
             else:
                 await self._router(scope, receive, send_named)
         except ClientGone:
             logger.debug("request %s: %s %s: the client is gone", request_id, scope["method"], scope["path"])
         except AsyncSDKError as error:
             if error_status(error) in {500, 507}:
-                logger.exception(_FAILED, request_id, scope["method"], scope["path"])
+                logger.exception(FAILED, request_id, scope["method"], scope["path"])
             if started:
                 raise
             await send_error(send_named, scope, error, request_id)
         except Exception:  # whatever it is, the client gets an answer and the log gets the reason
-            logger.exception(_FAILED, request_id, scope["method"], scope["path"])
+            logger.exception(FAILED, request_id, scope["method"], scope["path"])
             if started:
                 raise  # half a reply is out: only breaking the connection tells the client
-            await send_error(send_named, scope, _InternalError(), request_id)
+            await send_error(send_named, scope, InternalError(), request_id)
         logger.debug("request %s: %s %s: %d", request_id, scope["method"], scope["path"], started)
 
     async def _openapi(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
@@ -21,14 +22,19 @@ from asyncsdk.errors import (
 )
 
 __all__ = [
+    "FAILED",
+    "InternalError",
     "MethodNotAllowed",
     "RangeNotSatisfiable",
     "Receive",
+    "Reply",
     "Scope",
     "Send",
     "error_body",
+    "error_reply",
     "error_status",
     "header",
+    "request_id_from",
     "request_id_of",
     "send_error",
     "send_json",
@@ -43,6 +49,40 @@ _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _JSON = (b"content-type", b"application/json")
 
 INTERNAL_ERROR = "internal_error"
+
+# The path only: queries of object URLs are signatures.
+FAILED = "request %s: %s %s failed"
+"""What the log says of a request that failed by the server's fault: id, method, path."""
+
+
+@dataclass(slots=True)
+class Reply:
+    """A whole reply.
+
+    Attributes:
+        status: HTTP status.
+        headers: Names in lower case, without ``content-length``.
+        body: What is sent, except to HEAD.
+        size_bytes: Size of the body when it is not there (HEAD); None for that of *body*.
+    """
+
+    status: int
+    headers: list[tuple[bytes, bytes]] = field(default_factory=list)
+    body: bytes = b""
+    size_bytes: int | None = None
+
+    def framed(self) -> list[tuple[bytes, bytes]]:
+        """Return the headers with the one that tells the size, where there is one."""
+        if self.status in {204, 304}:
+            return self.headers
+        size = len(self.body) if self.size_bytes is None else self.size_bytes
+        return [*self.headers, (b"content-length", b"%d" % size)]
+
+
+class InternalError(AsyncSDKError):
+    """Something that nobody outside can do anything about; the log has it."""
+
+    code = INTERNAL_ERROR
 
 
 class MethodNotAllowed(ResponseError):
@@ -78,7 +118,11 @@ def header(scope: Scope, name: bytes) -> bytes | None:
 
 def request_id_of(scope: Scope) -> str:
     """Return the id of a request: the client's, when it is short and plain, else a new one."""
-    given = header(scope, b"x-request-id")
+    return request_id_from(header(scope, b"x-request-id"))
+
+
+def request_id_from(given: bytes | None) -> str:
+    """Return the id of a request whose header ``x-request-id`` is *given*; None when it has none."""
     return given.decode() if given is not None and _REQUEST_ID.fullmatch(given) else make_id()
 
 
@@ -124,10 +168,8 @@ async def send_reply(
     size_bytes: int | None = None,
 ) -> None:
     """Send a whole reply. To HEAD the body is not sent; *size_bytes* tells its size when it is not even there."""
-    pairs = [*headers]
-    if status not in {204, 304}:
-        pairs.append((b"content-length", b"%d" % (len(body) if size_bytes is None else size_bytes)))
-    await send({"type": "http.response.start", "status": status, "headers": pairs})
+    reply = Reply(status, [*headers], body, size_bytes)
+    await send({"type": "http.response.start", "status": status, "headers": reply.framed()})
     await send({"type": "http.response.body", "body": body})
 
 
@@ -138,6 +180,18 @@ async def send_json(send: Send, value: Mapping[str, Any], *, status: int = 200) 
 
 async def send_error(send: Send, scope: Scope, error: AsyncSDKError, request_id: str) -> None:
     """Send *error* in the one shape, with the headers that belong to it."""
+    reply = error_reply(error, request_id, is_expecting=header(scope, b"expect") is not None)
+    await send_reply(send, reply.status, reply.body, reply.headers)
+
+
+def error_reply(error: AsyncSDKError, request_id: str, *, is_expecting: bool) -> Reply:
+    """Return the reply that tells *error*, in the one shape and with the headers that belong to it.
+
+    Args:
+        error: What went wrong.
+        request_id: Of the request.
+        is_expecting: Whether the request has a header ``Expect``.
+    """
     status = error_status(error)
     headers = [_JSON]
     if status == 401:
@@ -148,8 +202,8 @@ async def send_error(send: Send, scope: Scope, error: AsyncSDKError, request_id:
         headers.append((b"retry-after", b"%d" % max(1, round(error.retry_after))))
     # Somebody who waits for "100 Continue" and gets this instead may send the body or not: only a new connection is
     # sure. And who was too slow is not waited for any more.
-    if status == 408 or header(scope, b"expect") is not None:
+    if status == 408 or is_expecting:
         headers.append((b"connection", b"close"))
     if isinstance(error, RangeNotSatisfiable):
         headers.append((b"content-range", b"bytes */%d" % error.size_bytes))
-    await send_reply(send, status, orjson.dumps(error_body(error, request_id)), headers)
+    return Reply(status, headers, orjson.dumps(error_body(error, request_id)))

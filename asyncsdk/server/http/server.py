@@ -4,39 +4,38 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from types import FrameType
 from urllib.parse import urlsplit
 
-import orjson
-import uvicorn
 from anyio import to_thread
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from asyncsdk.domain.ids import make_id
-from asyncsdk.errors import BadRequest, ConfigError
+from asyncsdk.errors import ConfigError
 from asyncsdk.server.backend import Backend
 from asyncsdk.server.http.api import MessageHandler
 from asyncsdk.server.http.app import App
-from asyncsdk.server.http.replies import error_body
+from asyncsdk.server.http.front import Front, Limits
+from asyncsdk.server.http.front.objects import ObjectBytes
 
 __all__ = ["HttpServer", "check_public_url", "serve"]
 
 logger = logging.getLogger("asyncsdk.server")
 
 BACKLOG = 2048
-KEEP_ALIVE_SECONDS = 90
+KEEP_ALIVE_SECONDS = 90.0
 """How long a connection may take until the head of its next request is whole."""
-SHUTDOWN_SECONDS = 10
+IDLE_SECONDS = 60.0
+"""Longest wait for the next bytes of a body, or for a client to take bytes of a reply."""
+SHUTDOWN_SECONDS = 10.0
 SWEEP_CHECK_SECONDS = 3600
 """How often it is looked whether the daily sweep is due; another process on the folder may have done it."""
-RECEIVE_BYTES = 64 * 1024
-MAX_HEADER_BYTES = 64 * 1024
 
 
 class HttpServer:
@@ -58,20 +57,13 @@ class HttpServer:
         self._backend = backend
         self._app = App(backend, public_url=None if public_url is None else check_public_url(public_url))
         self._socket = _listen(host, port)
-        config = uvicorn.Config(
-            self._app,
-            http=_Protocol,
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            backlog=BACKLOG,
-            timeout_keep_alive=KEEP_ALIVE_SECONDS,
-            timeout_graceful_shutdown=SHUTDOWN_SECONDS,
-        )
-        self._server = _Server(config)
+        threads = min(32, 4 * (os.cpu_count() or 1))
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="asyncsdk-objects")
+        self._lock = threading.RLock()  # a signal may come while this very thread holds it
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._should_stop = False
+        self._stopping = asyncio.Event()
+        self._forced = asyncio.Event()
         bound_host, bound_port = self._socket.getsockname()[:2]
         self.url = f"http://{f'[{bound_host}]' if ':' in bound_host else bound_host}:{bound_port}"
 
@@ -83,26 +75,71 @@ class HttpServer:
         Args:
             on_ready: Called with the URL once requests are answered.
         """
-
-        def started() -> None:
-            self._server.sweeper = asyncio.get_running_loop().create_task(_sweep_daily(self._backend))
-            if on_ready is not None:
-                on_ready(self.url)
-
-        self._server.on_started = started
         try:
-            self._server.run(sockets=[self._socket])
+            with self._signals():
+                asyncio.run(self._serve(on_ready))
         finally:
             self.close()
 
     def stop(self) -> None:
         """Make `run` shut down; may be called from any thread."""
-        self._server.should_exit = True
+        self._stop(force=False)
 
     def close(self) -> None:
         """Close the socket and end the threads; `run` does so itself."""
         self._socket.close()
+        self._pool.shutdown(wait=True)
         self._app.close()
+
+    async def _serve(self, on_ready: Callable[[str], None] | None) -> None:
+        limits = Limits(head_seconds=KEEP_ALIVE_SECONDS, idle_seconds=IDLE_SECONDS)
+        objects = ObjectBytes(self._backend.objects, self._backend.signer)
+        front = Front(self._socket, self._app, objects, self._pool, limits)
+        with self._lock:
+            self._loop = asyncio.get_running_loop()
+            if self._should_stop:
+                self._stopping.set()
+        sweeper = asyncio.create_task(_sweep_daily(self._backend))
+        try:
+            front.start()
+            if on_ready is not None:
+                on_ready(self.url)
+            await self._stopping.wait()
+        finally:
+            sweeper.cancel()
+            await front.shut_down(seconds=SHUTDOWN_SECONDS, force=self._forced)
+            with self._lock:
+                self._loop = None
+            with suppress(asyncio.CancelledError):
+                await sweeper
+
+    def _stop(self, *, force: bool) -> None:
+        with self._lock:
+            self._should_stop = True
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(self._stopping.set)
+                if force:
+                    self._loop.call_soon_threadsafe(self._forced.set)
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        seen = 0
+
+        def handle(number: int, frame: FrameType | None) -> None:
+            nonlocal seen
+            seen += 1
+            self._stop(force=seen > 1 and number == signal.SIGINT)
+
+        handled = (signal.SIGINT, signal.SIGTERM)
+        before = {number: signal.signal(number, handle) for number in handled}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 def serve(
@@ -154,107 +191,3 @@ async def _sweep_daily(backend: MessageHandler) -> None:
         except Exception:  # a sweep that fails must not stop the server; the next one tries again
             logger.exception("sweeping failed; it is tried again later")
         await asyncio.sleep(SWEEP_CHECK_SECONDS)
-
-
-class _Server(uvicorn.Server):
-    """Ends with exit status 0 on SIGTERM and SIGINT: uvicorn's own would die of the signal after its shutdown."""
-
-    on_started: Callable[[], None]
-    sweeper: asyncio.Task[None] | None = None
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets=sockets)
-        self.on_started()
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        if self.sweeper is not None:
-            self.sweeper.cancel()
-        await super().shutdown(sockets=sockets)
-        if self.sweeper is not None:
-            with suppress(asyncio.CancelledError):
-                await self.sweeper
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        handled = (signal.SIGINT, signal.SIGTERM)
-        before = {number: signal.signal(number, self.handle_exit) for number in handled}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-
-class _Protocol(HttpToolsProtocol):
-    """Bounds what a client may make the server keep before a request begins, and answers nonsense in our shape."""
-
-    def __init__(self, *arguments: Any, **facts: Any) -> None:
-        super().__init__(*arguments, **facts)
-        # Its lines hold queries, which are signatures; uvicorn takes any handler of the application's for a wish for
-        # them, whatever its configuration says.
-        self.access_log = False
-        self._header_bytes = 0
-        self._head_timer: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as its base
-        super().connection_made(transport)
-        if hasattr(transport, "max_size"):
-            # asyncio's own 256 KiB make every read a fresh mapping: ten times the page faults of this.
-            transport.max_size = RECEIVE_BYTES
-        self._await_head()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_head_timer()
-        super().connection_lost(exc)
-
-    def on_response_complete(self) -> None:
-        super().on_response_complete()
-        if self.cycle.response_complete and not self.transport.is_closing():  # no pipelined request began instead
-            self._await_head()
-
-    def on_headers_complete(self) -> None:
-        self._stop_head_timer()
-        super().on_headers_complete()
-
-    def _await_head(self) -> None:
-        # uvicorn's own clock starts after the first reply, and any byte stops it for good: a connection that sends
-        # nothing, or half a head, would stay for ever. This one runs until a whole head is there.
-        self._stop_head_timer()
-        self._head_timer = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
-
-    def _stop_head_timer(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
-
-    def on_message_begin(self) -> None:
-        self._header_bytes = 0
-        super().on_message_begin()
-
-    def on_url(self, url: bytes) -> None:
-        self._count(len(url))
-        super().on_url(url)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._count(len(name) + len(value))
-        super().on_header(name, value)
-
-    def _count(self, size_bytes: int) -> None:
-        self._header_bytes += size_bytes
-        if self._header_bytes > MAX_HEADER_BYTES:
-            raise ValueError("the head of the request is too large")  # the parser makes an error of its own of it
-
-    def send_400_response(self, msg: str) -> None:
-        facts: dict[str, Any] = error_body(BadRequest("this is no HTTP request, or its head is too large"), make_id())
-        body = orjson.dumps(facts)
-        head = [
-            STATUS_LINE[400],
-            b"content-type: application/json\r\n",
-            b"content-length: %d\r\n" % len(body),
-            b"connection: close\r\n\r\n",
-        ]
-        self.transport.write(b"".join([*head, body]))
-        self.transport.close()

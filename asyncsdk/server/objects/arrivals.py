@@ -15,6 +15,7 @@ import google_crc32c
 from asyncsdk.checksums import crc32c_hex
 from asyncsdk.errors import BadRequest, os_errors
 from asyncsdk.server.objects.local import LocalObjects
+from asyncsdk.server.objects.private import make_private_folder
 
 __all__ = ["Arrival", "Digests", "Expected", "write_all"]
 
@@ -93,7 +94,7 @@ class Arrival:
             try:
                 self._descriptor = os.open(self._temporary, flags, 0o600)
             except FileNotFoundError:
-                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                make_private_folder(folder)
                 self._descriptor = os.open(self._temporary, flags, 0o600)
 
     def write(self, chunks: Sequence[bytes]) -> None:
@@ -119,7 +120,7 @@ class Arrival:
         crc32c = self._digests.check(self._expected)
         with os_errors("destination", destination=self._object_id):
             self._close()
-            self._temporary.replace(self._objects.staged_path(self._object_id, crc32c))
+            self._objects.place(self._temporary, self._object_id, crc32c)
         return crc32c
 
     def discard(self) -> None:

@@ -58,7 +58,7 @@ class FileMinter:
         return self.target(object_id, size_bytes=size_bytes, crc32c=crc32c)
 
     def origin(self, object_id: str, *, size_bytes: int, crc32c: str, etag: str) -> Origin:
-        return FileOrigin(self._objects.path(object_id), size_bytes=size_bytes, crc32c=crc32c, etag=etag)
+        return FileOrigin(self._objects.path(object_id, crc32c), size_bytes=size_bytes, crc32c=crc32c, etag=etag)
 
 
 class UrlMinter:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -30,6 +30,7 @@ from asyncsdk.server.objects.ledger import Ledger, append_line, begun_line, done
 from asyncsdk.server.objects.local import LocalObjects, crc32c_of_file
 from asyncsdk.server.objects.locks import locked
 from asyncsdk.server.objects.parts import Completed, Receipt, UploadId
+from asyncsdk.server.objects.private import make_private_folder
 from asyncsdk.server.objects.syncing import reserve
 
 __all__ = ["MultipartUpload", "PartArrival"]
@@ -148,16 +149,16 @@ class MultipartUpload:
             os.close(descriptor)
         # In this order a kill in between never leaves receipts without their bytes.
         os.ftruncate(list_descriptor, 0)
-        self.data_path.replace(self.objects.staged_path(self.object_id, whole.crc32c))
+        self.objects.place(self.data_path, self.object_id, whole.crc32c)
         self.list_path.unlink(missing_ok=True)
 
     def _completed_before(self, whole: Completed) -> Completed:
-        """Return *whole* when that very object is staged or published: the reply to a first call was lost."""
+        """Return *whole* when that very object is there: the reply to a first call was lost."""
         if self.objects.staged_size(self.object_id, whole.crc32c) == whole.size_bytes:
             return whole
-        published = self.objects.path(self.object_id)
-        if self.objects.size(self.object_id) == whole.size_bytes and crc32c_of_file(published) == whole.crc32c:
-            return whole
+        with suppress(FileNotFoundError):  # committed with an earlier release, its name does not tell its checksum
+            if crc32c_of_file(self.objects.path(self.object_id, whole.crc32c)) == whole.crc32c:
+                return whole
         raise NotFound("there is no such upload: no part arrived, or it was aborted", code="no_such_upload")
 
     def _open_list(self, *, create: bool) -> int | None:
@@ -168,7 +169,7 @@ class MultipartUpload:
             except FileNotFoundError:
                 if not create:
                     return None
-                self.list_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                make_private_folder(self.list_path.parent)
         raise NotFound("the folder of this upload keeps disappearing", code="no_such_upload")
 
     # --- one attempt at one part ---------------------------------------------------------------------------------

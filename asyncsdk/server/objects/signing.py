@@ -5,10 +5,11 @@ Both are HMAC-SHA256 under keys derived from the platform's one secret, so that 
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from asyncsdk.domain.ids import is_id
@@ -19,10 +20,12 @@ __all__ = ["OBJECTS_PATH", "Grant", "Signer", "object_etag"]
 OBJECTS_PATH = "/objects/"
 """Path of every object URL, followed by the object's id."""
 
-_KEY = re.compile(r"([0-9a-f]{24})-([0-9a-f]{32})")
+_BLOCK_BYTES = 64  # of SHA-256
+
+_KEY = re.compile(r"[0-9a-f]{24}-[0-9a-f]{32}")
 # Unreserved characters only: no client has a reason to write them another way.
-_VALUE = re.compile(r"[A-Za-z0-9._~-]+")
 _PAIRS = r"[A-Za-z0-9-]+=[A-Za-z0-9._~-]+(?:&[A-Za-z0-9-]+=[A-Za-z0-9._~-]+)*"
+_SIGNABLE_QUERY = re.compile(_PAIRS)
 _SIGNED_QUERY = re.compile(rf"({_PAIRS})&signature=([0-9a-f]{{64}})")
 
 
@@ -47,13 +50,13 @@ class Signer:
         secret: 32 random bytes, kept by the platform; whoever has them can sign anything.
     """
 
-    __slots__ = ("_key_key", "_url_key")
+    __slots__ = ("_key_mac_of", "_url_mac_of")
 
     def __init__(self, secret: bytes) -> None:
         if len(secret) != 32:
             raise ConfigError(f"the signing secret must have 32 bytes, not {len(secret)}")
-        self._key_key = hmac.digest(secret, b"asyncsdk upload key 1", "sha256")
-        self._url_key = hmac.digest(secret, b"asyncsdk object url 1", "sha256")
+        self._key_mac_of = _Mac(hmac.digest(secret, b"asyncsdk upload key 1", "sha256"))
+        self._url_mac_of = _Mac(hmac.digest(secret, b"asyncsdk object url 1", "sha256"))
 
     def make_key(self, object_id: str, *, scope_id: str, user_id: str) -> str:
         """Return the upload key of *object_id*, good for one scope and one user: ``<24 hex id>-<32 hex mac>``."""
@@ -65,10 +68,21 @@ class Signer:
         Raises:
             PermissionDenied: It was not made here for this scope and this user.
         """
-        match = _KEY.fullmatch(key)
-        if match is None or not hmac.compare_digest(self._key_mac(match[1], scope_id, user_id), match[2]):
+        if _KEY.fullmatch(key) is None or not hmac.compare_digest(self._key_mac(key[:24], scope_id, user_id), key[25:]):
             raise PermissionDenied("this upload key was not made for this user and place; prepare the upload again")
-        return match[1]
+        return key[:24]
+
+    def check_keys(self, keys: Iterable[str], *, scope_id: str, user_id: str) -> dict[str, str]:
+        """Return the object ids in those of *keys* that were made here for this scope and this user, by key."""
+        found = {}
+        whose = f"\0{scope_id}\0{user_id}".encode()
+        mac_of, is_key, is_equal = self._key_mac_of, _KEY.fullmatch, hmac.compare_digest
+        for key in keys:
+            if is_key(key) is not None:
+                object_id = key[:24]
+                if is_equal(mac_of(object_id.encode() + whose)[:32], key[25:]):
+                    found[key] = object_id
+        return found
 
     def sign_url(self, method: str, object_id: str, parameters: Mapping[str, str | int], *, expires_at: int) -> str:
         """Return path and query that allow *method* on one object until *expires_at* (seconds since 1970 UTC).
@@ -76,9 +90,10 @@ class Signer:
         Every parameter is under the signature, byte for byte and in this order; nothing can be added or removed.
         """
         path = OBJECTS_PATH + object_id
-        query = "&".join([*(f"{name}={value}" for name, value in parameters.items()), f"expires={expires_at}"])
-        if not all(_VALUE.fullmatch(str(value)) for value in parameters.values()):
+        query = "&".join([f"{name}={value}" for name, value in parameters.items()])
+        if _SIGNABLE_QUERY.fullmatch(query) is None or query.count("=") != len(parameters):
             raise ConfigError("parameters of an object URL hold letters, digits and . _ ~ - only")
+        query = f"{query}&expires={expires_at}"
         return f"{path}?{query}&signature={self._url_mac(method, path, query)}"
 
     def check_url(self, method: str, path: str, query: str, *, now: float | None = None) -> Grant:
@@ -112,9 +127,32 @@ class Signer:
 
     def _key_mac(self, object_id: str, scope_id: str, user_id: str) -> str:
         # The ids are of fixed length, or hold no NUL: no two triples give one text.
-        text = f"{object_id}\0{scope_id}\0{user_id}"
-        return hmac.digest(self._key_key, text.encode(), "sha256").hex()[:32]
+        return self._key_mac_of(f"{object_id}\0{scope_id}\0{user_id}".encode())[:32]
 
     def _url_mac(self, method: str, path: str, query: str) -> str:
         # None of the three can hold a line break: sign_url and check_url see to it.
-        return hmac.digest(self._url_key, f"{method}\n{path}\n{query}".encode(), "sha256").hex()
+        return self._url_mac_of(f"{method}\n{path}\n{query}".encode())
+
+
+class _Mac:
+    """HMAC-SHA256 under one key, as hexadecimal digits; what depends on the key alone is done once.
+
+    The same value as ``hmac.digest``, which sets up the key anew for every message: that is half of what it costs.
+
+    Source: RFC 2104, section 2, and section 4 on keeping the two halves.
+    """
+
+    __slots__ = ("_inner", "_outer")
+
+    def __init__(self, key: bytes) -> None:
+        assert len(key) <= _BLOCK_BYTES  # a longer one would have to be hashed first
+        block = key.ljust(_BLOCK_BYTES, b"\0")
+        self._inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in block))
+        self._outer = hashlib.sha256(bytes(byte ^ 0x5C for byte in block))
+
+    def __call__(self, message: bytes) -> str:
+        inner = self._inner.copy()
+        inner.update(message)
+        outer = self._outer.copy()
+        outer.update(inner.digest())
+        return outer.hexdigest()

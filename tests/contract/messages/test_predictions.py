@@ -150,6 +150,7 @@ async def test_parts_are_stored_and_lines_counted_across_them(
     platform: Platform, dataset: DatasetRecord, data: Path
 ) -> None:
     """Blank lines count and are no rows; the last line needs no end; the parts are removed."""
+    before = len([path for path in (data / "objects").rglob("*") if path.is_file()])
     first = await send_part(platform, dataset.id, ndjson(row("0.jpg"), b"\n", b"  \r\n", b"{broken\n", row("1.jpg")))
     second = await send_part(platform, dataset.id, ndjson(row("9.jpg"), row("2.jpg")).rstrip(), first_line=6)
     message = CommitPredictionParts(dataset_id=dataset.id, task="detect", parts=(first, second))
@@ -157,7 +158,7 @@ async def test_parts_are_stored_and_lines_counted_across_them(
     assert (reply.accepted, reply.refused) == (3, 2)
     assert [problem.line for problem in reply.problems] == [4, 6]
     assert set(await stored(platform, dataset.id)) == {"0.jpg", "1.jpg", "2.jpg"}
-    assert not [path for path in (data / "staging").rglob("*") if path.is_file()]
+    assert len([path for path in (data / "objects").rglob("*") if path.is_file()]) == before
 
 
 async def test_a_row_nested_too_deeply_to_be_stored_is_refused_alone(

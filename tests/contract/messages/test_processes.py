@@ -115,7 +115,7 @@ def check_whole(backend: Backend) -> None:
         stored = {row.id: row for row in connection.execute(select(blobs)).all()}
     assert {blob_id: row.references_count for blob_id, row in stored.items() if row.references_count} == counted
     for blob_id in counted:
-        content = backend.objects.path(blob_id).read_bytes()
+        content = backend.objects.path(blob_id, stored[blob_id].crc32c).read_bytes()
         assert (len(content), checksum(content)) == (stored[blob_id].size_bytes, stored[blob_id].crc32c)
 
 
@@ -130,7 +130,6 @@ def test_two_processes_write_to_one_dataset(data: Path, backend: Backend) -> Non
     assert now.item_count == 2 * 15 * 10 + 1
     check_whole(backend)
     assert len(files_in(data / "objects")) == now.item_count
-    assert files_in(data / "staging") == set()
 
 
 @pytest.mark.parametrize("after_turns", [1, 4])
@@ -153,7 +152,6 @@ def test_a_killed_process_loses_nothing_that_was_answered(data: Path, backend: B
     backend.sweep(now_ms=backend_module._now_ms() + 10 * DAY_MS)
     check_whole(backend)
     assert len(files_in(data / "objects")) == now.item_count
-    assert files_in(data / "staging") == set()
 
 
 async def test_served_and_embedded_share_a_folder(data: Path) -> None:
@@ -191,7 +189,7 @@ def crash(*_: Any, **__: Any) -> Any:
 
 
 def test_a_crash_before_the_database_commit(data: Path, backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The object lies in its place without a row: committing again takes it, or the sweep does."""
+    """The object lies where it arrived, without a row: committing again takes it, or the sweep does."""
     dataset = ask(backend, CreateDataset(name="d"))
     kept, left = staged(backend, dataset.id, "kept"), staged(backend, dataset.id, "left")
     for message in (kept, left):
@@ -199,29 +197,56 @@ def test_a_crash_before_the_database_commit(data: Path, backend: Backend, monkey
             patch.setattr("asyncsdk.server.handlers.commits._Commit.write", crash)
             with pytest.raises(Crash):
                 ask(backend, message)
-    assert (len(files_in(data / "objects")), len(files_in(data / "staging"))) == (2, 2)
+    assert len(files_in(data / "objects")) == 2
     assert ask(backend, GetDataset(dataset_id=dataset.id)).item_count == 0
     assert ask(backend, kept).entries[0].verdict == "created"
     backend.sweep(now_ms=backend_module._now_ms() + 10 * DAY_MS)
     check_whole(backend)
-    assert (len(files_in(data / "objects")), len(files_in(data / "staging"))) == (1, 0)
+    assert len(files_in(data / "objects")) == 1
 
 
 def test_a_crash_after_the_database_commit(data: Path, backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The item is there; its staged name goes with the repeated commit, or with the sweep, which keeps the object."""
+    """The item is there; what is due afterwards is the bytes of another that it replaced: they go later."""
     dataset = ask(backend, CreateDataset(name="d"))
-    first, second = staged(backend, dataset.id, "first"), staged(backend, dataset.id, "second")
-    for message in (first, second):
-        with monkeypatch.context() as patch:
-            patch.setattr(backend.objects, "unstage", crash)
-            with pytest.raises(Crash):
-                ask(backend, message)
-    assert len(files_in(data / "staging")) == 2
-    assert ask(backend, first).entries[0].verdict == "unchanged"
-    assert len(files_in(data / "staging")) == 1
+    ask(backend, staged(backend, dataset.id, "a", b"one"))
+    second = staged(backend, dataset.id, "a", b"other")
+    with monkeypatch.context() as patch:
+        patch.setattr(backend_module, "reap", crash)
+        with pytest.raises(Crash):
+            ask(backend, second)
+    assert len(files_in(data / "objects")) == 2
+    assert ask(backend, second).entries[0].verdict == "unchanged"
+    assert len(files_in(data / "objects")) == 1
     backend.sweep(now_ms=backend_module._now_ms() + 10 * DAY_MS)
     check_whole(backend)
-    assert (len(files_in(data / "objects")), len(files_in(data / "staging"))) == (2, 0)
+    assert len(files_in(data / "objects")) == 1
+
+
+def test_a_crash_while_files_are_removed(data: Path, backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files go before the transaction that says so ends: a commit that saw one before does not take it for there."""
+    dataset = ask(backend, CreateDataset(name="d"))
+    first = staged(backend, dataset.id)
+    made = ask(backend, first).entries[0]
+    real_publish, real_remove = backend.objects.publish, backend.objects.remove
+
+    def remove_and_crash(objects: Any) -> None:
+        patch.setattr(backend.objects, "remove", real_remove)
+        real_remove(objects)
+        raise Crash
+
+    def publish(objects: Any) -> None:  # the item is deleted between looking for its bytes and the write lock
+        real_publish(objects)
+        patch.setattr(backend.objects, "publish", real_publish)
+        with pytest.raises(Crash):
+            ask(backend, DeleteItems(dataset_id=dataset.id, item_ids=(made.item_id,)))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(backend.objects, "remove", remove_and_crash)
+        patch.setattr(backend.objects, "publish", publish)
+        again = first.model_copy(update={"entries": (first.entries[0].model_copy(update={"path": "b"}),)})
+        (reply,) = backend.handle(again, backend.owner(), FileMinter(backend.objects)).entries
+    assert (reply.verdict, reply.problem.code) == ("refused", "not_found")
+    check_whole(backend)
 
 
 def test_a_crash_after_a_delete(data: Path, backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -151,3 +151,32 @@ async def test_an_early_reply_to_a_body_that_is_out_anyway_is_the_reply(transpor
 
     server = await wire(script, polite())
     assert (await put(transport, server.url("/o"), bytes(1000))).status == 413
+
+
+@pytest.mark.parametrize("then_it", ["asks for the body", "says nothing", "refuses again"])
+async def test_after_a_refusal_large_bodies_still_arrive(transport: Transport, wire: MakeServer, then_it: str) -> None:
+    """A transport may ask first (``Expect: 100-continue``); the next one arrives whatever the server makes of that."""
+
+    async def script(connection: Wire) -> None:
+        seen = await connection.head()
+        if connection.number == 1 or then_it == "refuses again":
+            await connection.send(NO)
+            await connection.rest()
+            return
+        if then_it == "asks for the body":
+            await connection.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+        seen.body = await connection.reader.readexactly(seen.length)
+        await connection.send(OK)
+        await connection.rest()
+
+    server = await wire(script)
+    data = os.urandom(SIZE)
+    assert (await put(transport, server.url("/o"), data)).status == 413
+    sent: list[int] = []
+    answer = await put(transport, server.url("/o"), data, on_sent=sent.append)
+    if then_it == "refuses again":
+        assert (answer.status, answer.body) == (413, b"no")
+        assert sum(sent) <= SIZE
+    else:
+        assert (answer.body, sum(sent), server.requests[1].body == data) == (b"ok", SIZE, True)
+    assert len(server.requests) == 2

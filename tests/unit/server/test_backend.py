@@ -16,6 +16,13 @@ from asyncsdk.protocol.checkpoints import CommitCheckpoint, DeleteCheckpoint, Li
 from asyncsdk.protocol.datasets import CreateDataset, DatasetRecord
 from asyncsdk.protocol.items import DeleteItems, ListItems
 from asyncsdk.protocol.models import CreateModel
+from asyncsdk.protocol.predictions import (
+    CommitPredictionParts,
+    CreatePredictionTask,
+    PrepareRowParts,
+    RowPart,
+    SentRowPart,
+)
 from asyncsdk.protocol.uploads import CommitEntry, CommittedUpload, CommitUploads, PrepareUploads, UploadEntry
 from asyncsdk.server.backend import Backend
 from asyncsdk.server.objects.arrivals import Arrival, Expected
@@ -85,7 +92,7 @@ def test_an_item_is_not_created_of_bytes_that_went_while_the_commit_waited(
     def commit_and_delete() -> None:
         assert commit(send, dataset, entry)[0].verdict == "created"
         assert send(DeleteItems(dataset_id=dataset.id, item_ids=(entry.item_id,))).count == 1
-        assert backend.objects.size(entry.key[:24]) is None
+        assert backend.objects.staged_size(entry.key[:24], DIGEST) is None
 
     after_publishing(backend, monkeypatch, commit_and_delete)
     (answer,) = commit(send, dataset, entry)
@@ -108,7 +115,7 @@ def test_a_checkpoint_is_not_created_of_bytes_that_went_while_the_commit_waited(
     def commit_and_delete() -> None:
         assert send(message).id == message.checkpoint_id
         send(DeleteCheckpoint(model_id=model.id, checkpoint_id=message.checkpoint_id))
-        assert backend.objects.size(key[:24]) is None
+        assert backend.objects.staged_size(key[:24], DIGEST) is None
 
     after_publishing(backend, monkeypatch, commit_and_delete)
     with pytest.raises(NotFound, match="upload again"):
@@ -124,7 +131,7 @@ def test_two_commits_at_once_of_the_same_bytes_make_one_item(
     after_publishing(backend, monkeypatch, lambda: verdicts.append(commit(send, dataset, entry)[0].verdict))
     verdicts.append(commit(send, dataset, entry)[0].verdict)
     assert verdicts == ["created", "unchanged"]
-    assert backend.objects.size(entry.key[:24]) == len(BYTES)
+    assert backend.objects.staged_size(entry.key[:24], DIGEST) == len(BYTES)
 
 
 def test_a_size_that_the_bytes_do_not_have_is_refused_also_beside_the_right_one(
@@ -136,20 +143,14 @@ def test_a_size_that_the_bytes_do_not_have_is_refused_also_beside_the_right_one(
     assert [(item.path, item.size_bytes) for item in send(ListItems(dataset_id=dataset.id)).entries] == [("good", 5)]
 
 
-@pytest.mark.parametrize("has_links", [True, False])
 def test_a_commit_that_found_the_database_busy_can_be_repeated_or_is_swept(
-    backend: Backend, send: Send, dataset: DatasetRecord, monkeypatch: pytest.MonkeyPatch, has_links: bool
+    backend: Backend, send: Send, dataset: DatasetRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Publishing must leave the staged name in place until the rows are durable, with and without hard links."""
-
-    def refuse(*_: object) -> None:
-        raise PermissionError(1, "Operation not permitted")
+    """Its objects stay where they arrived, whatever becomes of the rows."""
 
     def busy() -> None:
         raise ServerError("busy", status=503)
 
-    if not has_links:
-        monkeypatch.setattr("os.link", refuse)
     entries = [sent(backend, send, dataset, path) for path in ("repeated", "given up")]
     with monkeypatch.context() as patched:
         patched.setattr(backend._database, "write", busy)
@@ -157,6 +158,101 @@ def test_a_commit_that_found_the_database_busy_can_be_repeated_or_is_swept(
             commit(send, dataset, *entries)
     assert commit(send, dataset, entries[0])[0].verdict == "created"
     kept, dropped = (entry.key[:24] for entry in entries)
-    assert backend.objects.size(dropped) == len(BYTES)
+    assert backend.objects.staged_size(dropped, DIGEST) == len(BYTES)
     backend.sweep(now_ms=int(entries[0].key[:8], 16) * 1000 + 30 * DAY_MS)
-    assert (backend.objects.size(kept), backend.objects.size(dropped)) == (len(BYTES), None)
+    assert (backend.objects.staged_size(kept, DIGEST), backend.objects.staged_size(dropped, DIGEST)) == (
+        len(BYTES),
+        None,
+    )
+
+
+def test_other_bytes_under_a_key_that_is_committed_are_refused(
+    backend: Backend, send: Send, dataset: DatasetRecord
+) -> None:
+    """Although they arrived: an object never changes."""
+    entry = sent(backend, send, dataset, "a")
+    assert commit(send, dataset, entry)[0].verdict == "created"
+    with Arrival(backend.objects, entry.key[:24], Expected(5)) as arrival:
+        arrival.write([b"other"])
+        digest = arrival.finish()
+    other = entry.model_copy(update={"item_id": make_id(), "path": "b", "crc32c": digest})
+    (answer,) = commit(send, dataset, other)
+    assert answer.problem is not None
+    assert (answer.verdict, answer.problem.code) == ("refused", "conflict")
+    assert backend.objects.path(entry.key[:24], DIGEST).read_bytes() == BYTES
+
+
+def test_bytes_that_are_superfluous_at_one_path_stay_when_another_has_them(
+    backend: Backend, send: Send, dataset: DatasetRecord
+) -> None:
+    """An equal item stands at the path, so that the object is not needed there; it may be committed elsewhere."""
+    first, second = sent(backend, send, dataset, "a"), sent(backend, send, dataset, "b")
+    commit(send, dataset, first, second)
+    third = sent(backend, send, dataset, "c")
+    at_a = second.model_copy(update={"item_id": make_id(), "path": "a"})
+    third_at_a = third.model_copy(update={"item_id": make_id(), "path": "a"})
+    assert [answer.verdict for answer in commit(send, dataset, at_a, third_at_a, third)] == [
+        "unchanged",
+        "unchanged",
+        "created",
+    ]
+    for entry in (first, second, third):
+        assert backend.objects.staged_size(entry.key[:24], DIGEST) == len(BYTES)
+    fourth = sent(backend, send, dataset, "d").model_copy(update={"path": "a"})
+    assert commit(send, dataset, fourth)[0].verdict == "unchanged"
+    assert backend.objects.staged_size(fourth.key[:24], DIGEST) is None
+
+
+def test_a_commit_touches_no_file(
+    backend: Backend, send: Send, dataset: DatasetRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It looks, and syncs once: what becomes of an object is a matter of rows."""
+    entries = [sent(backend, send, dataset, f"{number}") for number in range(20)]
+    paths = [backend.objects.path(entry.key[:24], DIGEST) for entry in entries]
+    before = [path.stat() for path in paths]
+    folders = [path.parent.stat() for path in paths]
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a commit changes no names")
+
+    with monkeypatch.context() as patched:
+        for name in ("link", "rename", "replace", "unlink", "mkdir"):
+            patched.setattr(f"os.{name}", refuse)
+        assert {answer.verdict for answer in commit(send, dataset, *entries)} == {"created"}
+        assert {answer.verdict for answer in commit(send, dataset, *entries)} == {"unchanged"}
+    assert [path.stat() for path in paths] == before
+    assert [path.parent.stat() for path in paths] == folders
+
+
+def test_ids_that_are_greater_than_all_others_do_not_hide_what_is_stored(
+    backend: Backend, send: Send, dataset: DatasetRecord
+) -> None:
+    """Clients make ids; those of old batches may come late, and one may come from a clock that is wrong."""
+    late = sent(backend, send, dataset, "late")
+    future = sent(backend, send, dataset, "future").model_copy(update={"item_id": "f" * 24})
+    assert commit(send, dataset, future)[0].verdict == "created"
+    assert commit(send, dataset, late)[0].verdict == "created"
+    again = sent(backend, send, dataset, "again").model_copy(update={"item_id": late.item_id})
+    (answer,) = commit(send, dataset, again)
+    assert answer.problem is not None
+    assert (answer.verdict, answer.problem.code) == ("refused", "conflict")
+
+
+def test_row_parts_that_are_committed_as_an_item_too_are_not_removed(
+    backend: Backend, send: Send, dataset: DatasetRecord
+) -> None:
+    data = b'{"path": "absent", "predictions": []}\n'
+    digest = crc32c_hex(crc32c(data))
+    send(CreatePredictionTask(dataset_id=dataset.id, name="t", kind="classification", categories=("x",)))
+    (part,) = send(
+        PrepareRowParts(dataset_id=dataset.id, parts=(RowPart(size_bytes=len(data), crc32c=digest),))
+    ).entries
+    with Arrival(backend.objects, part.key[:24], Expected(len(data))) as arrival:
+        arrival.write([data])
+        arrival.finish()
+    facts: dict[str, Any] = {"key": part.key, "size_bytes": len(data), "crc32c": digest}
+    assert commit(send, dataset, CommitEntry(item_id=make_id(), path="rows", **facts))[0].verdict == "created"
+    message = CommitPredictionParts(dataset_id=dataset.id, task="t", parts=(SentRowPart(**facts),))
+    for _ in range(2):
+        assert send(message).refused == 1
+    assert backend.objects.staged_size(part.key[:24], digest) == len(data)

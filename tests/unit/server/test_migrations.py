@@ -103,7 +103,7 @@ def test_the_older_database_is_kept(older: Path) -> None:
 def test_a_failing_step_leaves_the_folder_as_it_was(older: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All steps are one transaction."""
     before = shape(older / "asyncsdk.db")
-    broken = {1: (*migrations.STEPS[1], "INSERT INTO no_such_table VALUES (1)")}
+    broken = {**migrations.STEPS, 1: (*migrations.STEPS[1], "INSERT INTO no_such_table VALUES (1)")}
     monkeypatch.setattr(migrations, "STEPS", broken)
     with pytest.raises(sqlite3.OperationalError, match="no_such_table"):
         Backend.open(older)
@@ -115,7 +115,7 @@ def test_a_newer_folder_is_refused(tmp_path: Path) -> None:
     Backend.open(tmp_path).close()
     with closing(sqlite3.connect(tmp_path / "asyncsdk.db")) as connection:
         connection.execute("PRAGMA user_version = 97")
-    with pytest.raises(StoreError, match=r"schema version 97.*up to 2"):
+    with pytest.raises(StoreError, match=r"schema version 97.*up to 3"):
         Backend.open(tmp_path)
     assert user_version(tmp_path / "asyncsdk.db") == 97
 
@@ -205,7 +205,7 @@ def test_private_files_that_others_could_read_are_made_private_when_the_folder_i
     backend = Backend.open(tmp_path)
     backend.server_token()
     backend.close()
-    names = ("asyncsdk.db", "secret", "token", "objects", "staging")
+    names = ("asyncsdk.db", "secret", "token", "objects")
     for name in names:
         (tmp_path / name).chmod(0o755 if (tmp_path / name).is_dir() else 0o644)
     elsewhere = tmp_path / "elsewhere"
@@ -219,7 +219,6 @@ def test_private_files_that_others_could_read_are_made_private_when_the_folder_i
         "secret": 0o600,
         "token": 0o600,
         "objects": 0o700,
-        "staging": 0o700,
     }
     assert found["elsewhere"] == 0o755
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,9 +13,10 @@ import pytest
 
 from asyncsdk.checksums import crc32c, crc32c_hex
 from asyncsdk.domain.ids import make_id
-from asyncsdk.errors import BadRequest, Conflict, DestinationFull, NotFound
-from asyncsdk.server.objects import syncing
+from asyncsdk.errors import BadRequest, DestinationUnwritable, NotFound
+from asyncsdk.server.objects import placing, syncing
 from asyncsdk.server.objects.arrivals import Arrival, Expected
+from asyncsdk.server.objects.discarding import Swept
 from asyncsdk.server.objects.local import LocalObjects
 from asyncsdk.server.objects.minting import FileMinter
 from asyncsdk.targets import FileOrigin, FileTarget
@@ -45,28 +44,20 @@ def files_below(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
-def test_an_object_is_staged_published_unstaged_and_removed(objects: LocalObjects) -> None:
+def test_an_object_arrives_is_made_durable_and_removed_in_one_place(objects: LocalObjects) -> None:
     object_id, digest = stage(objects, b"bytes")
     assert digest == crc32c_hex(crc32c(b"bytes"))
-    assert (objects.staged_size(object_id, digest), objects.size(object_id)) == (5, None)
-    objects.publish([(object_id, digest)])
-    assert (objects.staged_size(object_id, digest), objects.size(object_id)) == (5, 5)
-    objects.unstage([(object_id, digest)])
-    assert (objects.staged_size(object_id, digest), objects.size(object_id)) == (None, 5)
-    assert objects.path(object_id).read_bytes() == b"bytes"
-    objects.remove([object_id])
-    assert objects.size(object_id) is None
-
-
-def test_every_step_may_be_repeated(objects: LocalObjects) -> None:
-    staged = stage(objects, b"bytes")
+    path = objects.path(object_id, digest)
+    assert path == objects.staged_path(object_id, digest)
+    before = path.stat()
     for _ in range(2):
-        objects.publish([staged])
+        objects.publish([(object_id, digest)])
+    assert path.stat() == before
+    assert objects.staged_size(object_id, digest) == 5
+    assert objects.sizes([(object_id, digest), (object_id, "00000000")]) == [5, None]
     for _ in range(2):
-        objects.unstage([staged])
-    objects.publish([staged])
-    for _ in range(2):
-        objects.remove([staged[0]])
+        objects.remove([(object_id, digest)])
+    assert objects.staged_size(object_id, digest) is None
     objects.publish([])
 
 
@@ -76,95 +67,52 @@ def test_the_staged_name_is_the_one_that_file_targets_lead_to(objects: LocalObje
     target = minter.target(object_id, size_bytes=None, crc32c=None)
     assert isinstance(target, FileTarget)
     assert target == minter.renew(object_id, size_bytes=None, crc32c=None, upload_id=None, first_part=1)
-    assert target.folder == objects.folder / "staging" / "2026-03-01"
-    target.folder.mkdir()
+    assert target.folder == objects.folder / "objects" / f"2026-03-01-{object_id[-1]}"
+    target.folder.mkdir(parents=True)
     target.path("0a0b0c0d").write_bytes(b"four")
     assert objects.staged_size(object_id, "0a0b0c0d") == 4
     origin = minter.origin(object_id, size_bytes=4, crc32c="0a0b0c0d", etag='"x"')
-    assert origin == FileOrigin(objects.path(object_id), 4, "0a0b0c0d", '"x"')
+    assert origin == FileOrigin(objects.staged_path(object_id, "0a0b0c0d"), 4, "0a0b0c0d", '"x"')
 
 
-def test_publishing_what_never_arrived_is_refused(objects: LocalObjects) -> None:
+def test_opening_what_never_arrived_is_refused(objects: LocalObjects) -> None:
     with pytest.raises(NotFound, match="upload them again"):
-        objects.publish([(make_id(), "00000000")])
-    with pytest.raises(NotFound):
         objects.open_staged(make_id(), "00000000")
 
 
-def test_a_published_object_is_never_replaced(objects: LocalObjects) -> None:
+@pytest.fixture(params=[True, False], ids=["renameat2", "without renameat2"])
+def renaming(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system call that never replaces, and what stands in for it."""
+    if not request.param:
+        monkeypatch.setattr(placing, "_renameat2", lambda: None)
+
+
+@pytest.mark.usefixtures("renaming")
+def test_what_arrived_is_never_replaced(objects: LocalObjects) -> None:
+    """Sending it again leaves the file as it is, which may be committed by now, and nothing beside it."""
     object_id, digest = stage(objects, b"first")
-    objects.publish([(object_id, digest)])
+    before = objects.path(object_id, digest).stat()
+    assert stage(objects, b"first", object_id) == (object_id, digest)
+    after = objects.path(object_id, digest).stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
     other = stage(objects, b"other", object_id)
-    with pytest.raises(Conflict):
-        objects.publish([other])
-    assert stage(objects, b"first", object_id) == (object_id, digest)  # the same bytes in another file
-    objects.publish([(object_id, digest)])
-    assert objects.path(object_id).read_bytes() == b"first"
+    assert objects.sizes([(object_id, digest), other]) == [5, 5]
+    assert len(files_below(objects.folder / "objects")) == 2
 
 
-@pytest.fixture
-def no_links(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file system without hard links."""
-
-    def refuse(*_: object) -> None:
-        raise PermissionError(1, "Operation not permitted")
-
-    monkeypatch.setattr("os.link", refuse)
-
-
-@pytest.mark.usefixtures("no_links")
-def test_without_hard_links_objects_are_copied_and_stay_staged(objects: LocalObjects) -> None:
-    """By the staged name the commit is repeated, and the sweep finds what nobody committed."""
-    staged = stage(objects, b"bytes")
-    for _ in range(2):
-        objects.publish([staged])
-    assert (objects.staged_size(*staged), objects.size(staged[0])) == (5, 5)
-    assert objects.path(staged[0]).read_bytes() == b"bytes"
-    assert objects.path(staged[0]).stat().st_mode & 0o077 == 0
-    assert files_below(objects.folder / "objects") == [f"{staged[0][-2:]}/{staged[0]}"]
-    other = stage(objects, b"other", staged[0])
-    with pytest.raises(Conflict):
-        objects.publish([other])
-    objects.unstage([staged, other])
-    objects.publish([staged])
-    with pytest.raises(NotFound):
-        objects.publish([(make_id(), "00000000")])
+@pytest.mark.usefixtures("renaming")
+def test_what_lost_its_bytes_with_the_power_is_replaced(objects: LocalObjects) -> None:
+    """It has the name of bytes that it does not have: it was never durable, so it is not committed."""
+    object_id, digest = stage(objects, b"bytes")
+    for broken in (b"", bytes(5)):
+        objects.path(object_id, digest).write_bytes(broken)
+        assert stage(objects, b"bytes", object_id) == (object_id, digest)
+        assert objects.path(object_id, digest).read_bytes() == b"bytes"
 
 
-@pytest.mark.usefixtures("no_links")
-def test_without_hard_links_what_a_crash_left_is_written_anew_or_swept(objects: LocalObjects) -> None:
-    staged = [stage(objects, b"bytes") for _ in range(2)]
-    for object_id, digest in staged:
-        published = objects.path(object_id)
-        published.parent.mkdir(parents=True, exist_ok=True)
-        published.with_name(f"{object_id}.{digest}.tmp").write_bytes(b"longer than what it is to be")
-    objects.publish(staged[:1])
-    assert objects.path(staged[0][0]).read_bytes() == b"bytes"
-    objects.discard_expired(before_ms=2**45, keep=lambda _: {staged[0][0]})
-    assert files_below(objects.folder / "objects") == [f"{staged[0][0][-2:]}/{staged[0][0]}"]
-
-
-@pytest.mark.usefixtures("no_links")
-def test_without_hard_links_threads_publishing_the_same_objects_agree(objects: LocalObjects) -> None:
-    data = os.urandom(300_000)
-    staged = [stage(objects, data) for _ in range(10)]
-    with ThreadPoolExecutor(8) as pool:
-        for future in [pool.submit(objects.publish, staged) for _ in range(8)]:
-            future.result()
-    assert all(objects.path(object_id).read_bytes() == data for object_id, _ in staged)
-
-
-@pytest.mark.usefixtures("no_links")
-def test_without_hard_links_a_full_disk_leaves_no_copy(objects: LocalObjects, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr("shutil.copyfileobj", fail)
-    staged = stage(objects, b"bytes")
-    with pytest.raises(DestinationFull):
-        objects.publish([staged])
-    assert files_below(objects.folder / "objects") == []
-    assert objects.staged_size(*staged) == 5
+def test_a_name_that_cannot_be_given_is_an_error(objects: LocalObjects, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        placing.rename_new(str(tmp_path / "absent"), str(tmp_path / "name"))
 
 
 def test_one_sync_serves_many_objects(objects: LocalObjects, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,6 +120,16 @@ def test_one_sync_serves_many_objects(objects: LocalObjects, monkeypatch: pytest
     monkeypatch.setattr("asyncsdk.server.objects.local.make_durable", lambda *given: calls.append(given))
     objects.publish([stage(objects, b"%d" % index) for index in range(50)])
     assert len(calls) == 1
+
+
+def test_a_disk_that_fails_to_sync_is_told(objects: LocalObjects, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    staged = stage(objects, b"bytes")
+    monkeypatch.setattr("asyncsdk.server.objects.local.make_durable", fail)
+    with pytest.raises(DestinationUnwritable):
+        objects.publish([staged])
 
 
 def test_without_syncfs_every_file_is_synced(objects: LocalObjects, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,75 +158,86 @@ def test_reserving_makes_the_file_that_long(tmp_path: Path, monkeypatch: pytest.
 def test_no_other_text_becomes_a_file_name(objects: LocalObjects, bad: str) -> None:
     good = make_id()
     for call in (
-        lambda: objects.path(bad),
-        lambda: objects.size(bad),
+        lambda: objects.path(bad, "00000000"),
+        lambda: objects.staging_folder(bad),
+        lambda: objects.sizes([(bad, "00000000")]),
         lambda: objects.staged_size(bad, "00000000"),
         lambda: objects.staged_size(good, bad),
         lambda: objects.open_staged(good, bad),
-        lambda: objects.publish([(bad, "00000000")]),
-        lambda: objects.unstage([(good, bad)]),
-        lambda: objects.remove([bad]),
+        lambda: objects.path(good, bad),
+        lambda: objects.place("x", good, bad),
+        lambda: objects.remove([(bad, "00000000")]),
         lambda: Arrival(objects, bad, Expected(0)),
     ):
         with pytest.raises(BadRequest):
             call()
 
 
-def test_the_sweep_takes_old_dated_folders_and_what_nobody_committed(objects: LocalObjects) -> None:
+def test_the_sweep_takes_what_nobody_committed_on_days_long_over(objects: LocalObjects) -> None:
     old, new = datetime(2026, 1, 1, 12, tzinfo=UTC), datetime(2026, 1, 2, 12, tzinfo=UTC)
-    committed, crashed, waiting, young = (id_at(day) for day in (old, old, old, new))
-    staged = {name: stage(objects, name.encode(), name) for name in (committed, crashed, waiting, young)}
-    objects.publish([staged[committed], staged[crashed], staged[young]])
-    folder = objects.staging_folder(committed)
+    committed, waiting, young = (id_at(day) for day in (old, old, new))
+    staged = {name: stage(objects, name.encode(), name) for name in (committed, waiting, young)}
+    other = stage(objects, b"other bytes under the same id", committed)
+    folder = objects.staging_folder(waiting)
     for leftover in (f"{waiting}.0123456789abcdef.tmp", f"{make_id()}.x.part", "unnamed"):
         (folder / leftover).write_bytes(b"half")
     asked: list[str] = []
 
-    def keep(object_ids: Sequence[str]) -> set[str]:
+    def keep(object_ids: Sequence[str]) -> dict[str, str]:
         asked.extend(object_ids)
-        return {committed}
+        return dict([staged[committed]])
 
     before_ms = int(datetime(2026, 1, 2, tzinfo=UTC).timestamp() * 1000)
     assert objects.discard_expired(before_ms=before_ms - 1, keep=keep) == 0
     assert asked == []
-    assert objects.discard_expired(before_ms=before_ms, keep=keep) == 7
-    assert {committed, crashed, waiting} <= set(asked)
+    assert objects.discard_expired(before_ms=before_ms, keep=keep) == 5
+    assert {committed, waiting} <= set(asked)
     assert young not in asked
-    assert not folder.exists()
-    assert [objects.size(name) is not None for name in (committed, crashed, waiting, young)] == [
-        True,
-        False,
-        False,
-        True,
-    ]
-    assert objects.staged_size(*staged[young]) is not None
+    assert objects.sizes([staged[committed], other, staged[waiting], staged[young]]) == [24, None, None, 24]
+    assert objects.discard_expired(before_ms=before_ms, keep=lambda _: {}) == 1
+    assert list((objects.folder / "objects").glob("2026-01-01*")) == []
+
+
+def test_a_day_that_was_swept_is_looked_at_again_only_where_something_came_since(objects: LocalObjects) -> None:
+    """Else every sweep would go through all objects that there are. A client that was gone for a week may come."""
+    day = datetime(2026, 1, 1, 12, tzinfo=UTC)
+    quiet, late = stage(objects, b"1", id_at(day)[:-1] + "0"), stage(objects, b"2", id_at(day)[:-1] + "1")
+    for object_id, _ in (quiet, late):
+        os.utime(objects.staging_folder(object_id), (day.timestamp(), day.timestamp()))
+    stray = stage(objects, b"3", id_at(day)[:-1] + "1")
+    asked: list[str] = []
+
+    def keep(object_ids: Sequence[str]) -> dict[str, str]:
+        asked.extend(object_ids)
+        return dict([quiet, late])
+
+    before_ms = int(datetime(2026, 1, 2, tzinfo=UTC).timestamp() * 1000)
+    swept = Swept(before_ms, day.timestamp() + 10 * DAY_MS / 1000)
+    assert objects.discard_expired(before_ms=before_ms, keep=keep, swept=swept) == 1
+    assert sorted(asked) == sorted([late[0], stray[0]])
+    assert objects.sizes([quiet, late, stray]) == [1, 1, None]
+    asked.clear()
+    earlier = Swept(before_ms - 1, swept.started_at)  # it did not see the end of that day
+    assert objects.discard_expired(before_ms=before_ms, keep=keep, swept=earlier) == 0
+    assert sorted(asked) == sorted([quiet[0], late[0]])
 
 
 def test_the_sweep_asks_in_batches(objects: LocalObjects) -> None:
-    day = datetime(2026, 1, 1, tzinfo=UTC)
-    folder = objects.staging_folder(id_at(day))
+    folder = objects.staging_folder(id_at(datetime(2026, 1, 1, tzinfo=UTC)))
     folder.mkdir(parents=True)
     for _ in range(1500):
-        (folder / f"{id_at(day)}.00000000").touch()
+        (folder / f"{id_at(datetime(2026, 1, 1, tzinfo=UTC))}.00000000").touch()
     sizes: list[int] = []
-    removed = objects.discard_expired(before_ms=2**45, keep=lambda ids: (sizes.append(len(ids)), set())[1])
+    removed = objects.discard_expired(before_ms=2**45, keep=lambda ids: (sizes.append(len(ids)), {})[1])
     assert (removed, max(sizes) <= 1000, sum(sizes)) == (1500, True, 1500)
 
 
-def test_other_things_in_the_staging_folder_are_left_alone(objects: LocalObjects) -> None:
-    other = objects.folder / "staging" / "notes"
+def test_other_things_in_the_folder_are_left_alone(objects: LocalObjects) -> None:
+    other = objects.folder / "objects" / "notes"
     other.mkdir()
     (other / "a").touch()
-    assert objects.discard_expired(before_ms=2**45, keep=lambda _: set()) == 0
+    assert objects.discard_expired(before_ms=2**45, keep=lambda _: {}) == 0
     assert (other / "a").exists()
-
-
-def test_threads_publishing_the_same_objects_agree(objects: LocalObjects) -> None:
-    staged = [stage(objects, b"%d" % index) for index in range(40)]
-    with ThreadPoolExecutor(8) as pool:
-        for future in [pool.submit(objects.publish, staged) for _ in range(8)]:
-            future.result()
-    assert all(objects.size(object_id) is not None for object_id, _ in staged)
 
 
 def test_two_processes_publish_and_sweep_one_folder(objects: LocalObjects) -> None:
@@ -278,7 +247,7 @@ def test_two_processes_publish_and_sweep_one_folder(objects: LocalObjects) -> No
         "objects = LocalObjects(Path(sys.argv[1]))\n"
         "staged = [tuple(line.split()) for line in sys.stdin]\n"
         "objects.publish(staged)\n"
-        "objects.discard_expired(before_ms=2**45, keep=lambda ids: set(ids))\n"
+        "objects.discard_expired(before_ms=2**45, keep=lambda ids: dict(staged))\n"
     )
     text = "".join(f"{object_id} {digest}\n" for object_id, digest in staged)
     processes = [
@@ -297,5 +266,5 @@ def test_two_processes_publish_and_sweep_one_folder(objects: LocalObjects) -> No
         process.stdin = None
     results = [(process.communicate()[1], process.returncode) for process in processes]
     assert results == [("", 0), ("", 0)]
-    assert all(objects.size(object_id) is not None for object_id, _ in staged)
-    assert files_below(objects.folder / "staging") == []
+    assert None not in objects.sizes(staged)
+    assert len(files_below(objects.folder / "objects")) == len(staged)
