@@ -11,6 +11,8 @@ import signal
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from asyncsdk.loops import new_event_loop
+
 __all__ = ["Interrupted", "run_interruptible"]
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -61,7 +63,8 @@ def run_interruptible(work: Callable[[], Coroutine[Any, Any, int]], on_signal: C
                 loop.remove_signal_handler(number)
 
     try:
-        status = asyncio.run(supervised())
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
+            status = runner.run(supervised())
     except BaseException:  # the signal is why it ended, whatever the cancelled work raised on its way out
         if caught:
             raise Interrupted(caught[0]) from None

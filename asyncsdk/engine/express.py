@@ -17,6 +17,7 @@ from time import monotonic
 from asyncsdk.checksums import Crc32c, crc32c
 from asyncsdk.engine.downloads import Fetch, LargeObject, NoRanges
 from asyncsdk.engine.lanes import Slots
+from asyncsdk.engine.small_downloads import SmallFetch
 from asyncsdk.engine.sources import FileSource, read_or_open
 from asyncsdk.engine.transfers import Download, Outcome, Upload
 from asyncsdk.engine.uploads import asks_for_checksum, check_expected, is_confirmed, with_checksum
@@ -149,7 +150,7 @@ class Express:
 class Carrier(Exchange):
     """Carries one transfer after the other while it has a slot."""
 
-    __slots__ = ("_checksum", "_express", "_fetch", "_file", "_has_slot", "_is_its_turn", "_loop", "_work")
+    __slots__ = ("_checksum", "_express", "_fetch", "_file", "_has_slot", "_is_its_turn", "_loop", "_small", "_work")
 
     def __init__(self, express: Express) -> None:
         super().__init__(_NOTHING)
@@ -159,7 +160,8 @@ class Carrier(Exchange):
         self._is_its_turn = False  # it waited for the slot it has
         self._work: Work | None = None
         self._file: FileSource | None = None
-        self._fetch: Fetch | None = None
+        self._fetch: Fetch | SmallFetch | None = None
+        self._small = SmallFetch()
         self._checksum = 0
 
     # --- slots -----------------------------------------------------------------------------------------------
@@ -222,7 +224,7 @@ class Carrier(Exchange):
         self._work = work
         try:
             if isinstance(transfer, Download):
-                self._fetch = Fetch(work, None, with_range=transfer.origin.size_bytes is None)
+                self._fetch = self._fetcher(work, transfer)
                 self.request = self._fetch.request(work.moved)
             elif not self._prepare_upload(work, transfer):
                 self._clear()
@@ -238,6 +240,12 @@ class Carrier(Exchange):
             express.finish(work.failed(error))
             return False
         return True
+
+    def _fetcher(self, work: Work, download: Download) -> Fetch | SmallFetch:
+        if not self._small.takes(download):
+            return Fetch(work, None, with_range=download.origin.size_bytes is None)
+        self._small.begin(work)
+        return self._small
 
     def _prepare_upload(self, work: Work, upload: Upload) -> bool:
         """Open or read the source and make the request; False: that is nothing for the event loop."""
@@ -322,7 +330,7 @@ class Carrier(Exchange):
         etag = reply.headers.get("etag")
         self._express.finish(work.done(size, checksum, etag=etag, verified=verified, reply=reply.body))
 
-    def _received(self, work: Work, fetch: Fetch, reply: Reply) -> None:
+    def _received(self, work: Work, fetch: Fetch | SmallFetch, reply: Reply) -> None:
         fetch.judge(reply, self.request, work.take_back)
         started = monotonic()
         result = fetch.finish(reply)
@@ -365,12 +373,13 @@ class Carrier(Exchange):
 
     def _clear(self) -> None:
         self._work = None
-        _close(self._file, self._fetch)
-        self._file = self._fetch = None
+        if self._file is not None or self._fetch is not None:
+            _close(self._file, self._fetch)
+            self._file = self._fetch = None
         self.request = _NOTHING
 
 
-def _close(file: FileSource | None, fetch: Fetch | None) -> None:
+def _close(file: FileSource | None, fetch: Fetch | SmallFetch | None) -> None:
     if file is not None:
         file.close()
     if fetch is not None:

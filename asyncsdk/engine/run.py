@@ -102,8 +102,9 @@ class Run(AsyncIterator[Outcome]):
     async def __anext__(self) -> Outcome:
         if self._group is None:
             raise ConfigError("outcomes are there inside of `async with engine.run(...) as outcomes`")
-        if await self._settler.wait_ready():
-            outcome = self._settler.ready.popleft()
+        ready = self._settler.ready
+        if ready or await self._settler.wait_ready():
+            outcome = ready.popleft()
             self._pending -= 1
             if outcome.data is not None:
                 self._settler.data_bytes -= len(outcome.data)

@@ -117,8 +117,8 @@ class PartFile:
         """Make, fill and publish the file in one go; nothing was written to it before."""
         destination = str(self.destination)
         try:
-            folder, name = os.path.split(destination)
-            temporary = os.path.join(folder, temporary_name(name))  # noqa: PTH118  # a Path costs as much as the file
+            start = destination.rfind(os.sep) + 1  # a Path costs as much as making the file
+            temporary = destination[:start] + temporary_name(destination[start:])
             try:
                 fd = os.open(temporary, _NEW_FILE, 0o666)
             except FileNotFoundError:

@@ -178,6 +178,7 @@ class LoopThread:
 
     def _make_loop(self) -> asyncio.AbstractEventLoop:
         if hasattr(os, "register_at_fork"):
+            # Never uvloop: nobody can ask it for its sockets, which a forked child must let go of.
             self._selector = _Selector()
             return asyncio.SelectorEventLoop(self._selector)
         return asyncio.new_event_loop()

@@ -12,7 +12,17 @@ import ssl
 from collections.abc import Iterable
 from typing import Any
 
-__all__ = ["MAX_HEADERS", "MAX_HEAD_BYTES", "has_more_tls", "has_waiting_reply", "is_cut_off", "what_is_wrong"]
+from asyncsdk.transport.base import ReplyHead, Request
+
+__all__ = [
+    "MAX_HEADERS",
+    "MAX_HEAD_BYTES",
+    "ends_with_connection",
+    "has_more_tls",
+    "has_waiting_reply",
+    "is_cut_off",
+    "what_is_wrong",
+]
 
 MAX_HEAD_BYTES = 64 * 1024
 """Of a reply, blank line included."""

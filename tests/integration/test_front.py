@@ -371,14 +371,14 @@ def test_a_slow_reader_gets_every_byte(server: RunningServer) -> None:
 def test_replies_that_are_not_taken_yet_keep_their_order_and_stop_the_server_from_reading(
     server: RunningServer,
 ) -> None:
-    """Small replies fill the socket, a large one follows them; meanwhile more requests wait unread."""
+    """Small and large ones take turns in filling the socket; meanwhile more requests wait unread."""
     small, large = get(server, SMALL), get(server, LARGE)
     with Wire(server) as wire:
-        requests = small * 1000 + large + small * 300 + HEALTH
+        requests = (small * 5 + large) * 15 + HEALTH
         sender = threading.Thread(target=wire.send, args=(requests,))
         sender.start()
         time.sleep(0.5)  # longer than it takes to fill the buffers of both sockets
-        for body in [SMALL] * 1000 + [LARGE] + [SMALL] * 300:
+        for body in ([SMALL] * 5 + [LARGE]) * 15:
             assert wire.answer().body == body
         assert wire.answer().status == 200
         sender.join()

@@ -84,9 +84,14 @@ class ReplyReader:
         """Return the reply, and be ready for the next."""
         head = self._head
         assert head is not None
-        reply = Reply(head.status, head.headers, bytes(self._kept) if self._kept else b"", self.received)
+        if self.received or self._informational:
+            reply = Reply(head.status, head.headers, bytes(self._kept) if self._kept else b"", self.received)
+            self._forget()
+        else:
+            reply = Reply(head.status, head.headers)
+            self._head = self._sink = self._chunks = None
+            self.has_begun = self.has_head = self.is_done = self.keep_alive = False
         self._request = None
-        self._forget()
         return reply
 
     def feed(self, view: memoryview) -> int:
@@ -97,17 +102,17 @@ class ReplyReader:
             Exception: Whatever ``on_head`` or the sink raises, unchanged.
         """
         try:
-            return self._feed(view)
+            used = 0
+            if not self.has_head:
+                self.has_begun = True
+                used = self._feed_head(view)
+                if self.is_done or not self.has_head:
+                    return used
+            return self._feed_body(view, used)
         except NotHttp as error:
             raise MalformedResponse(f"{error}: {self._where}") from None
 
-    def _feed(self, view: memoryview) -> int:
-        used = 0
-        self.has_begun = True
-        if not self.has_head:
-            used = self._feed_head(view)
-            if not self.has_head:
-                return used
+    def _feed_body(self, view: memoryview, used: int) -> int:
         if self._chunks is not None:
             used += self._chunks.feed(view[used:])
             self.is_done = self._chunks.is_done

@@ -1,0 +1,122 @@
+"""Downloads of small objects of known size to files: one request, one buffer, one visit to the file system.
+
+What `Fetch` does for any object, without what only large or unknown ones need; the express lane uses the same object
+for one download after the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from asyncsdk.checksums import crc32c
+from asyncsdk.engine.downloads import check_crc32c, object_changed, precondition
+from asyncsdk.engine.replies import reply_crc32c
+from asyncsdk.engine.sinks import PartFile
+from asyncsdk.engine.transfers import Download, Outcome
+from asyncsdk.engine.work import Work
+from asyncsdk.errors import IncompleteTransfer, MalformedResponse, redact_url
+from asyncsdk.targets import UrlOrigin
+from asyncsdk.transport.base import OnBytes, Reply, ReplyHead, Request
+
+__all__ = ["MAX_SMALL_BYTES", "SmallFetch"]
+
+MAX_SMALL_BYTES = 256 * 1024
+
+
+class SmallFetch:
+    """Fetches one small object after the other; it is itself the sink of their bodies."""
+
+    __slots__ = ("_checksum", "_data", "_file", "_origin", "_size", "_theirs", "_work")
+
+    _work: Work
+    _origin: UrlOrigin
+
+    def __init__(self) -> None:
+        self._data: bytes | bytearray = b""
+        self._size = 0
+        self._checksum = 0
+        self._theirs: int | None = None
+        self._file: PartFile | None = None
+
+    @staticmethod
+    def takes(download: Download) -> bool:
+        """Whether *download*, from a URL to a path, is one."""
+        size = download.origin.size_bytes
+        return size is not None and size <= MAX_SMALL_BYTES
+
+    def begin(self, work: Work) -> None:
+        """Turn to another download."""
+        origin = work.end
+        assert isinstance(origin, UrlOrigin)
+        assert origin.size_bytes is not None
+        self._work, self._origin, self._size = work, origin, origin.size_bytes
+        self._data = b""
+
+    def request(self, on_received: OnBytes) -> Request:
+        """Return the request for it."""
+        origin = self._origin
+        headers = origin.headers
+        if origin.etag is not None:
+            headers = {**headers, **precondition(origin.etag)}
+        timeouts = self._work.resources.config.timeouts
+        return Request("GET", origin.url, headers, None, self._on_head, None, on_received, timeouts)
+
+    def _on_head(self, head: ReplyHead) -> SmallFetch | None:
+        if head.status == 206:
+            raise MalformedResponse(f"a partial answer that was not asked for: {self._shown}", status=206)
+        if head.status not in {200, 203}:
+            return None
+        declared = head.headers.get("content-length")
+        if declared is not None and declared != str(self._size) and "transfer-encoding" not in head.headers:
+            raise object_changed(self._work, f"it has {declared[:20]} bytes, {self._size} were announced")
+        return self
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Keep what came."""
+        received = len(self._data) + len(data)
+        if received > self._size:
+            raise IncompleteTransfer(self._size, received, source=self._shown, bytes_done=self._size)
+        if not self._data:
+            self._data = bytes(data)
+        else:
+            if isinstance(self._data, bytes):
+                self._data = bytearray(self._data)
+            self._data += data
+
+    def judge(self, reply: Reply, request: Request, take_back: Callable[[], None]) -> None:
+        """Raise unless *reply* brought the object, whole; see `Fetch.judge`."""
+        if reply.status not in {200, 203}:
+            if reply.status == 412:
+                raise object_changed(self._work)
+            take_back()
+            raise self._work.refused(reply, request, self._origin.expires_at)
+        received = len(self._data)
+        if received != self._size:
+            raise IncompleteTransfer(self._size, received, source=self._shown, bytes_done=received)
+        self._data = bytes(self._data)
+        self._checksum = crc32c(self._data)
+        self._theirs = reply_crc32c(reply.headers)
+        check_crc32c(self._work, self._checksum, self._theirs)
+
+    def finish(self, reply: Reply) -> Outcome:
+        """Put the object, which was judged, into its file. Blocking, as long as a small file takes."""
+        transfer = self._work.transfer
+        assert isinstance(transfer, Download)
+        assert isinstance(transfer.sink, Path)
+        self._file = file = PartFile(transfer.sink)
+        file.put(bytes(self._data))
+        self._file = None
+        verified = self._origin.crc32c is not None or self._theirs is not None
+        return self._work.done(self._size, self._checksum, etag=reply.headers.get("etag"), verified=verified)
+
+    def close(self) -> None:
+        """Remove what is left of an unfinished file. Calling it again does nothing."""
+        self._data = b""
+        if self._file is not None:
+            self._file.discard()
+            self._file = None
+
+    @property
+    def _shown(self) -> str:
+        return redact_url(self._origin.url)
