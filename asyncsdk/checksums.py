@@ -9,6 +9,7 @@ Source: RFC 3720 appendix B.4 (CRC-32C, Castagnoli).
 from __future__ import annotations
 
 import base64
+import ctypes
 from functools import lru_cache
 
 import google_crc32c
@@ -16,6 +17,9 @@ import google_crc32c
 __all__ = ["Crc32c", "combine_crc32c", "crc32c", "crc32c_base64", "crc32c_from_base64", "crc32c_hex"]
 
 _COPY_BYTES = 64 * 1024
+_BLOCKS = (ctypes.c_char * (256 * 1024), ctypes.c_char * (32 * 1024))
+"""Sizes taken without a copy; a type for every size would never be forgotten."""
+
 _POLYNOMIAL = 0x82F63B78  # Castagnoli, reflected
 
 
@@ -62,15 +66,25 @@ class Crc32c:
         if isinstance(data, bytes):
             self.value = google_crc32c.extend(self.value, data)
             return
-        # The library takes bytes only. A copy that fits the processor's cache costs nothing that can be measured.
-        value = self.value
-        for start in range(0, len(data), _COPY_BYTES):
-            value = google_crc32c.extend(value, bytes(data[start : start + _COPY_BYTES]))
-        self.value = value
+        self.value = _extend(self.value, data)
 
     def hex(self) -> str:
         """Return the checksum as eight lower-case hexadecimal digits."""
         return crc32c_hex(self.value)
+
+
+def _extend(value: int, data: memoryview) -> int:
+    """Continue *value* with a view. The library takes no views, but arrays of ctypes that share their memory."""
+    start, size = 0, len(data)
+    if not data.readonly:
+        for block in _BLOCKS:
+            step = ctypes.sizeof(block)
+            while size - start >= step:
+                value = google_crc32c.extend(value, block.from_buffer(data, start))
+                start += step
+    for at in range(start, size, _COPY_BYTES):
+        value = google_crc32c.extend(value, bytes(data[at : at + _COPY_BYTES]))
+    return int(value)
 
 
 def combine_crc32c(first: int, second: int, second_size_bytes: int) -> int:

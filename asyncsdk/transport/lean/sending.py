@@ -133,7 +133,8 @@ class Sender:
                     return progress
             elif not self._next_of_file(self._file):
                 return Progress.COLD
-        return Progress.FULL
+        # Whoever says that there is more to send must mean it: a reply that comes meanwhile would count as early.
+        return Progress.FULL if self._pending or self._offset < self._size else Progress.DONE
 
     def warm(self) -> None:
         """Bring what comes next into the page cache. Blocking."""
