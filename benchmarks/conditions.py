@@ -14,7 +14,7 @@ from benchmarks.contenders import contender
 
 __all__ = ["conditions"]
 
-PACKAGES = ("asyncsdk", "httpx", "httptools", "uvloop", "google-crc32c", "uvicorn", "sqlalchemy")
+PACKAGES = ("asyncsdk", "httpx", "httptools", "uvloop", "google-crc32c", "sqlalchemy")
 
 
 def conditions(folder: Path, modules: Iterable[str]) -> dict[str, str]:
