@@ -1,10 +1,10 @@
 """A server that costs next to nothing, so that what is measured on a machine with few cores is the client.
 
 It answers every PUT with 201 and every ``GET /<size>/...`` with so many bytes, plain and by TLS 1.3. At first it reads
-requests as a server does. After ``prepare`` it stops looking at them: it knows how many bytes one takes on the wire (all
-are alike: names of one length, bodies of one size), lets the kernel throw them away uncopied, and answers each with a
-reply that was made, and encrypted, before the clock started. It checks nothing and keeps nothing; it can stand in for a
-server on another machine, and for nothing else.
+requests as a server does. After ``prepare`` it stops looking at them: it knows how many bytes one takes on the wire
+(all are alike: names of one length, bodies of one size), lets the kernel throw them away uncopied, and answers each
+with a reply that was made, and encrypted, before the clock started. It checks nothing and keeps nothing; it can stand
+in for a server on another machine, and for nothing else.
 
 It reads commands from its standard input, and ends with it: ``prepare N`` makes N replies for each open connection and
 answers ``ready``. Run by ``benchmarks.loops``; Linux only.

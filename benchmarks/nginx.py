@@ -38,7 +38,7 @@ START_SECONDS = 20.0
 CONFIGURATION = """
 daemon off;
 {user}
-worker_processes 1;
+worker_processes {workers};
 pid {folder}/nginx.pid;
 error_log {folder}/error.log warn;
 events {{ worker_connections 2048; }}
@@ -58,7 +58,7 @@ http {{
     uwsgi_temp_path {folder}/temp-uwsgi;
     scgi_temp_path {folder}/temp-scgi;
     server {{
-        listen 127.0.0.1:{port} backlog=2048;
+        listen 127.0.0.1:{port} backlog=2048{shared};
         {tls}
         root {folder}/data;
         location / {{
@@ -75,7 +75,7 @@ http {{
 """
 
 TLS = """
-        listen 127.0.0.1:{port} ssl backlog=2048;
+        listen 127.0.0.1:{port} ssl backlog=2048{shared};
         ssl_certificate {folder}/certificate.pem;
         ssl_certificate_key {folder}/key.pem;
         ssl_protocols TLSv1.3;
@@ -152,6 +152,7 @@ class Nginx:
         parent: Folder that its own folder is made in, and removed from at the end; None: memory (``/dev/shm``) where
             there is one, else the folder for temporary files.
         tls: Whether it listens for TLS 1.3 too, with a certificate made on the spot.
+        workers: Its processes; connections are spread over them by chance.
 
     ``POST url/post`` answers how long the body was said to be; ``url/status`` counts requests (see `requests_served`).
 
@@ -160,12 +161,13 @@ class Nginx:
         tls_url: The same for TLS; empty without.
         ca_file: The authority that signed its certificate; None without TLS.
         data: What it serves: ``PUT url/a/b`` makes ``data/a/b``.
-        pid: Its master process; the one worker is a child of it.
+        pid: Its master process; the workers are children of it.
     """
 
-    def __init__(self, parent: Path | None = None, *, tls: bool = False) -> None:
+    def __init__(self, parent: Path | None = None, *, tls: bool = False, workers: int = 1) -> None:
         self._program = install_nginx()
         self._with_tls = tls
+        self._workers = workers
         memory = Path("/dev/shm")
         if parent is None and memory.is_dir() and os.access(memory, os.W_OK):
             parent = memory
@@ -215,8 +217,10 @@ class Nginx:
         # Started by root, the worker would be somebody else, who may not write here.
         user = f"user {getpass.getuser()};" if os.geteuid() == 0 else ""
         configuration = self._folder / "nginx.conf"
-        tls = TLS.format(folder=self._folder, port=tls_port) if self._with_tls else ""
-        configuration.write_text(CONFIGURATION.format(folder=self._folder, port=port, user=user, tls=tls))
+        values = {"folder": self._folder, "user": user, "workers": self._workers}
+        values["shared"] = " reuseport" if self._workers > 1 else ""  # without it, one may accept them all
+        tls = TLS.format(**values, port=tls_port) if self._with_tls else ""
+        configuration.write_text(CONFIGURATION.format(**values, port=port, tls=tls))
         command = [str(self._program), "-p", str(self._folder), "-c", str(configuration), "-e", "error.log"]
         self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + START_SECONDS

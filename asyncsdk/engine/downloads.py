@@ -113,7 +113,7 @@ def _first_guess(work: Work) -> int:
     """
     download = work.transfer
     assert isinstance(download, Download)
-    if isinstance(download.sink, Path):
+    if isinstance(download.sink, (str, Path)):
         return 0
     part_size = work.resources.config.part_size
     size = download.origin.size_bytes
@@ -136,7 +136,7 @@ class Fetch:
         self._lease = lease
         self._asked = work.resources.config.part_size if with_range else None
         self._file: PartFile | None = None
-        if isinstance(self._download.sink, Path):
+        if isinstance(self._download.sink, (str, Path)):
             self._file = PartFile(self._download.sink)
         self._sink = BufferSink()
         self._total: int | None = None
@@ -201,7 +201,7 @@ class Fetch:
         origin = self._work.end
         assert isinstance(origin, UrlOrigin)
         self._used = origin
-        self._sink = BufferSink(self._file if isinstance(self._download.sink, Path) else None)
+        self._sink = BufferSink(self._file if isinstance(self._download.sink, (str, Path)) else None)
         headers = origin.headers
         if origin.etag is not None:
             headers = {**headers, **precondition(origin.etag)}
@@ -255,7 +255,7 @@ class Fetch:
             if stop != min(total, self._asked):
                 raise MalformedResponse(f"another range than the one asked for: {self._shown}", status=206)
             self._total = total
-            if total > stop and not isinstance(self._download.sink, Path):
+            if total > stop and not isinstance(self._download.sink, (str, Path)):
                 raise _IsLarge(LargeObject(total, head.headers.get("etag"), reply_crc32c(head.headers)))
             return self._make_room(stop, stop)
         return None

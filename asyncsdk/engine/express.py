@@ -105,9 +105,10 @@ class Express:
         if isinstance(transfer, Upload):
             source = transfer.source
             return isinstance(transfer.target, PutTarget) and (
-                isinstance(source, Path) or (isinstance(source, (bytes, memoryview)) and len(source) <= SMALL_BYTES)
+                isinstance(source, (str, Path))
+                or (isinstance(source, (bytes, memoryview)) and len(source) <= SMALL_BYTES)
             )
-        return isinstance(transfer.origin, UrlOrigin) and isinstance(transfer.sink, Path)
+        return isinstance(transfer.origin, UrlOrigin) and isinstance(transfer.sink, (str, Path))
 
     def put(self, transfer: Upload | Download) -> None:
         """Queue *transfer*."""
@@ -252,7 +253,7 @@ class Carrier(Exchange):
         target, source = upload.target, upload.source
         assert isinstance(target, PutTarget)
         config = work.resources.config
-        found = read_or_open(source, check=config.check_source) if isinstance(source, Path) else source
+        found = read_or_open(source, check=config.check_source) if isinstance(source, (str, Path)) else source
         headers = target.headers
         body: BytesBody | FileBody
         if isinstance(found, FileSource):

@@ -102,7 +102,7 @@ async def copy_in(work: Work) -> Outcome:
         file.publish(target.path(checksum.hex()))
 
     try:
-        if isinstance(upload.source, Path):
+        if isinstance(upload.source, (str, Path)):
             checksum = await _copy_path_in(work, upload.source, file, finish)
         else:
             checksum = await _copy_open_in(work, file, finish)
@@ -111,7 +111,7 @@ async def copy_in(work: Work) -> Outcome:
     return work.done(checksum.size_bytes, checksum.value)
 
 
-async def _copy_path_in(work: Work, path: Path, file: PartFile, finish: Callable[[Crc32c], None]) -> Crc32c:
+async def _copy_path_in(work: Work, path: Path | str, file: PartFile, finish: Callable[[Crc32c], None]) -> Crc32c:
     upload = work.transfer
     assert isinstance(upload, Upload)
     announced = upload.size_bytes
@@ -183,7 +183,7 @@ async def copy_out(work: Work) -> Outcome:
     origin = download.origin
     assert isinstance(origin, FileOrigin)
     data: bytes | None = None
-    if isinstance(download.sink, Path):
+    if isinstance(download.sink, (str, Path)):
         checksum = await _copy_to_file(work, origin, download.sink)
     elif download.sink is None:
         checksum, data = await _read_all(work, origin)
@@ -201,7 +201,7 @@ def _open_origin(work: Work, origin: FileOrigin) -> FileSource:
     return source
 
 
-async def _copy_to_file(work: Work, origin: FileOrigin, path: Path) -> Crc32c:
+async def _copy_to_file(work: Work, origin: FileOrigin, path: Path | str) -> Crc32c:
     file = PartFile(path)
 
     def open_both() -> FileSource:

@@ -115,7 +115,7 @@ class _Ranges:
     async def run(self) -> Outcome:
         sink = self._download.sink
         data: bytes | None = None
-        if isinstance(sink, Path):
+        if isinstance(sink, (str, Path)):
             await self._to_file(sink)
         elif sink is None:
             data = await self._to_memory()
@@ -134,7 +134,7 @@ class _Ranges:
 
     # --- files and memory: any order -------------------------------------------------------------------------
 
-    async def _to_file(self, path: Path) -> None:
+    async def _to_file(self, path: Path | str) -> None:
         if self._first is None:
             file = PartFile(path)
         else:

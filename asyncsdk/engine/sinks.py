@@ -65,23 +65,28 @@ class PartFile:
     nothing.
     """
 
-    def __init__(self, destination: Path) -> None:
-        self.destination = destination
+    def __init__(self, destination: Path | str) -> None:
+        self._path = str(destination)
         self._temporary: str | None = None
         self._fd = -1
+
+    @property
+    def destination(self) -> Path:
+        """Where it will appear."""
+        return Path(self._path)
 
     def check(self) -> None:
         """Raise when the destination can be seen to be impossible, before anything is fetched."""
         if self.destination.is_dir():
             raise DestinationUnwritable(
-                f"{self.destination}: is a folder; give the path of the file to be", destination=str(self.destination)
+                f"{self.destination}: is a folder; give the path of the file to be", destination=self._path
             )
 
     def open(self) -> bool:
         """Make the temporary file, or open it again; returns whether it was there already."""
         if self._fd >= 0:
             return True
-        with os_errors("destination", destination=str(self.destination)):
+        with os_errors("destination", destination=self._path):
             if self._temporary is not None:
                 self._fd = os.open(self._temporary, os.O_RDWR | os.O_CLOEXEC)
                 return True
@@ -90,8 +95,7 @@ class PartFile:
             return False
 
     def _make(self) -> None:
-        folder, name = os.path.split(self.destination)  # a Path costs more than making the file
-        temporary = os.path.join(folder, temporary_name(name))  # noqa: PTH118
+        temporary = self._beside()
         try:
             self._fd = os.open(temporary, _NEW_FILE, 0o666)
         except FileNotFoundError:
@@ -99,9 +103,13 @@ class PartFile:
             self._fd = os.open(temporary, _NEW_FILE, 0o666)
         self._temporary = temporary
 
+    def _beside(self) -> str:
+        start = self._path.rfind(os.sep) + 1  # a Path costs as much as making the file
+        return self._path[:start] + temporary_name(self._path[start:])
+
     def write_at(self, data: bytes | memoryview, offset: int) -> None:
         """Write all of *data* at *offset*."""
-        with os_errors("destination", destination=str(self.destination)):
+        with os_errors("destination", destination=self._path):
             view = memoryview(data)
             while view:
                 written = os.pwrite(self._fd, view, offset)
@@ -115,10 +123,9 @@ class PartFile:
 
     def put(self, data: bytes) -> None:
         """Make, fill and publish the file in one go; nothing was written to it before."""
-        destination = str(self.destination)
+        destination = self._path
         try:
-            start = destination.rfind(os.sep) + 1  # a Path costs as much as making the file
-            temporary = destination[:start] + temporary_name(destination[start:])
+            temporary = self._beside()
             try:
                 fd = os.open(temporary, _NEW_FILE, 0o666)
             except FileNotFoundError:
@@ -140,26 +147,26 @@ class PartFile:
 
     def truncate(self, size_bytes: int) -> None:
         """Cut or extend it to *size_bytes*."""
-        with os_errors("destination", destination=str(self.destination)):
+        with os_errors("destination", destination=self._path):
             os.ftruncate(self._fd, size_bytes)
 
     def read_at(self, size_bytes: int, offset: int) -> bytes:
         """Return up to *size_bytes* of what was written at *offset*."""
-        with os_errors("destination", destination=str(self.destination)):
+        with os_errors("destination", destination=self._path):
             return os.pread(self._fd, size_bytes, offset)
 
     def pause(self) -> None:
         """Close the descriptor but keep what was written; `open` goes on."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
-            with os_errors("destination", destination=str(self.destination)):
+            with os_errors("destination", destination=self._path):
                 os.close(fd)
 
-    def publish(self, path: Path | None = None) -> None:
+    def publish(self, path: Path | str | None = None) -> None:
         """Rename into place, to *path* when it could not be known before: now the object is there, whole."""
         self.pause()  # some file systems report a full disk only now
         assert self._temporary is not None
-        path = path or self.destination
+        path = path or self._path
         with os_errors("destination", destination=str(path)):
             os.replace(self._temporary, path)  # noqa: PTH105
         self._temporary = None

@@ -103,7 +103,7 @@ class SmallFetch:
         """Put the object, which was judged, into its file. Blocking, as long as a small file takes."""
         transfer = self._work.transfer
         assert isinstance(transfer, Download)
-        assert isinstance(transfer.sink, Path)
+        assert isinstance(transfer.sink, (str, Path))
         self._file = file = PartFile(transfer.sink)
         file.put(bytes(self._data))
         self._file = None

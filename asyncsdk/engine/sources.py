@@ -26,6 +26,7 @@ __all__ = ["FilePart", "FileSource", "MemorySource", "OpenSource", "open_file", 
 _READ_FLAGS = os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0)
 """Without O_NONBLOCK, opening a named pipe would wait for a writer."""
 
+_TYPE_BITS = 0o170000
 _STEP_BYTES = 16 * 1024 * 1024
 """Read between two looks at whether the work was cancelled."""
 
@@ -57,7 +58,7 @@ async def open_source(work: Work) -> OpenSource:
     assert isinstance(upload, Upload)
     source = upload.source
     opened: MemorySource | FileSource | None
-    if isinstance(source, Path):
+    if isinstance(source, (str, Path)):
         opened = await work.resources.threads.run(
             _open_path, source, work.resources.config.check_source, undo=_close_quickly
         )
@@ -169,7 +170,14 @@ class FileSource:
     """
 
     def __init__(
-        self, fd: int, name: str, facts: os.stat_result, *, start: int = 0, path: Path | None = None, check: bool = True
+        self,
+        fd: int,
+        name: str,
+        facts: os.stat_result,
+        *,
+        start: int = 0,
+        path: Path | str | None = None,
+        check: bool = True,
     ) -> None:
         self.fd = fd
         self.name = name
@@ -204,7 +212,7 @@ class FileSource:
         if not self._check:
             return
         try:
-            facts = os.fstat(self.fd) if self._path is None else self._path.stat()
+            facts = os.fstat(self.fd) if self._path is None else os.stat(self._path)  # noqa: PTH116
         except OSError as error:
             raise self._changed("is gone") from error
         if _identity(facts) != self._identity:
@@ -232,51 +240,52 @@ def _close_quickly(opened: MemorySource | FileSource | None) -> None:
         opened.close()
 
 
-def open_file(path: Path, name: str, *, check: bool = True) -> FileSource:
+def open_file(path: Path | str, name: str, *, check: bool = True) -> FileSource:
     """Open a regular file for reading. Blocking."""
     fd, facts = _open_regular(path, name)
     return FileSource(fd, name, facts, path=path, check=check)
 
 
-def read_or_open(path: Path, *, check: bool = True) -> bytes | FileSource:
+def read_or_open(path: Path | str, *, check: bool = True) -> bytes | FileSource:
     """Return all bytes of a file of up to 64 KiB; a larger one is opened. Blocking: microseconds when it is cached.
 
     Raises:
         SourceNotFound, SourceUnreadable: It is not there, or no file.
         SourceChanged: It changed while it was read.
     """
-    fd, facts = _open_regular(path, str(path))
+    fd, facts = _open_regular(path, path)
     size = facts.st_size
     if size > SMALL_BYTES:
         return FileSource(fd, str(path), facts, path=path, check=check)
     try:
         data = os.pread(fd, size + 1, 0)
-        changed = len(data) != size or (check and _identity(os.fstat(fd)) != _identity(facts))
+        after = os.fstat(fd) if check else facts
     except OSError as error:
         raise os_error(error, "source", source=str(path)) from error
     finally:
         os.close(fd)
-    if changed:
+    # The descriptor stands for one file: only its time and size can change.
+    if len(data) != size or after.st_mtime_ns != facts.st_mtime_ns or after.st_size != size:
         raise SourceChanged(f"{path}: was changed while being read, upload it again", source=str(path))
     return data
 
 
-def _open_regular(path: Path, name: str) -> tuple[int, os.stat_result]:
+def _open_regular(path: Path | str, name: Path | str) -> tuple[int, os.stat_result]:
     try:
         fd = os.open(path, _READ_FLAGS)
     except (OSError, ValueError) as error:
-        raise os_error(error, "source", source=name) from error
+        raise os_error(error, "source", source=str(name)) from error
     try:
         facts = os.fstat(fd)
-        if not stat.S_ISREG(facts.st_mode):
-            _refuse_unless_regular(facts, name)
+        if facts.st_mode & _TYPE_BITS != stat.S_IFREG:
+            _refuse_unless_regular(facts, str(name))
     except BaseException:  # closed whatever ended it, then raised again
         os.close(fd)
         raise
     return fd, facts
 
 
-def _open_path(path: Path, check: bool) -> MemorySource | FileSource:
+def _open_path(path: Path | str, check: bool) -> MemorySource | FileSource:
     """Open *path*; a small file is read and checksummed at once, in the same turn of the thread."""
     found = read_or_open(path, check=check)
     return MemorySource(found, crc32c(found)) if isinstance(found, bytes) else found

@@ -79,8 +79,6 @@ class Upload(Transfer):
     name: str = ""
 
     def __post_init__(self) -> None:
-        if isinstance(self.source, str):
-            self.source = Path(self.source)
         if isinstance(self.source, bytearray):
             self.source = memoryview(self.source)
         if not isinstance(self.target, (PutTarget, MultipartTarget, FileTarget)):
@@ -106,7 +104,7 @@ class Download(Transfer):
     """
 
     origin: Origin
-    sink: Path | StreamSink | None
+    sink: Path | str | StreamSink | None
     key: Any = None
     name: str = ""
 
@@ -123,9 +121,9 @@ class Download(Transfer):
             raise ConfigError(f"origin must be a URL, UrlOrigin or FileOrigin, not {type(origin).__name__}")
         if self.origin.crc32c is not None:
             parse_crc32c(self.origin.crc32c)
-        self.sink = Path(sink) if isinstance(sink, str) else sink
+        self.sink = sink
         self.key = key
-        self.name = name or (str(self.sink) if isinstance(self.sink, Path) else describe_origin(self.origin))
+        self.name = name or (str(sink) if isinstance(sink, (str, Path)) else describe_origin(self.origin))
 
 
 @dataclass(slots=True, eq=False)
@@ -208,7 +206,7 @@ def parse_crc32c(text: str) -> int:
 
 def describe_source(source: Source) -> str:
     """Return what to call *source* in errors and reports."""
-    if isinstance(source, (Path, str)):
+    if isinstance(source, (str, Path)):
         return str(source)
     if isinstance(source, (bytes, bytearray, memoryview)):
         return "<bytes>"

@@ -308,12 +308,11 @@ async def test_one_slot_serves_both_lanes_in_turn(server: HttpServer) -> None:
         (await engine.collect(transfers)).raise_for_failures()
     assert server.most_active == 1
     kinds = ["part" if "partNumber" in r.query else "small" for r in server.of("PUT")]
-    # While both lanes have work. Not strictly in turn: a lane whose next part is still being read gives its turn away.
-    last = {kind: max(index for index, one in enumerate(kinds) if one == kind) for kind in ("part", "small")}
-    middle = kinds[5 : min(last.values())]
-    longest = max(len(list(group)) for _, group in itertools.groupby(middle))
-    assert longest <= 10
-    assert min(middle.count("small"), middle.count("part")) >= len(middle) // 4
+    # Not strictly in turn (`test_lanes.py` proves that for lanes that both wait): a part is summed before it asks for the
+    # slot, and small files go on meanwhile. But neither lane has to see the end of the other.
+    assert len(list(itertools.groupby(kinds))) >= 10
+    assert kinds.index("small") < 20
+    assert "part" in kinds[:20]
 
 
 async def test_downloads_of_unknown_size_that_are_large_change_lanes(server: HttpServer, tmp_path: Path) -> None:

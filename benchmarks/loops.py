@@ -1,0 +1,387 @@
+"""Does more than one event loop pay? One loop, loop threads and worker processes on the same work, interleaved.
+
+``python -m benchmarks.loops [--case NAME ...] [--repeat 3]`` prints a table per case: wall time, CPU of client and
+server, medians, and the load of the machine. Variants:
+
+- ``1 loop``: one process, one event loop, one engine.
+- ``2 threads``, ``3 threads``: one process, that many threads, each with its own event loop, engine and connections;
+  transfers come from one list under a lock. No result crosses a thread: a real implementation can only be slower.
+- ``2 processes``: two started interpreters, each with half of the list. No result crosses here either.
+
+All have the same number of connections in all. Servers: nginx with two workers, and `benchmarks.cheap_server`, which
+leaves nearly both cores to the client. ``bound`` is the wall time that the CPU of the variant with one loop would take
+spread evenly over all cores: no number of loops can be faster on this machine without using less CPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import gc
+import json
+import os
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from asyncsdk.engine import Download, Engine, Outcome, TransferConfig, Upload
+from asyncsdk.engine.transfers import Transfer
+from asyncsdk.loops import new_event_loop
+from asyncsdk.targets import Origin, PutTarget, Target, UrlOrigin
+from asyncsdk.transport.tls import TlsConfig
+from benchmarks.measure import pretouch, server_seconds
+from benchmarks.nginx import Nginx, make_certificate
+
+__all__ = ["CASES", "Case", "main"]
+
+KIB = 1024
+MIB = 1024 * KIB
+TAKE = 64
+"""Transfers that a loop takes from the list at once, at most: what is left over at the end is little."""
+
+WARM = 900_000
+"""Number of the first object that is moved before the clock starts; each loop has a hundred."""
+
+VARIANTS = {"1 loop": (1, 1), "2 threads": (1, 2), "3 threads": (1, 3), "2 processes": (2, 1)}
+"""Processes, and loops in each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One piece of work: *count* objects of *size_bytes* over *concurrency* connections in all."""
+
+    name: str
+    server: str
+    direction: str
+    count: int
+    size_bytes: int
+    concurrency: int
+    is_tls: bool
+
+
+_SMALL = (20_000, 20 * KIB, 12)
+_PARTS = (256, 8 * MIB, 6)
+_LARGE = (8, 256 * MIB, 6)
+CASES = tuple(
+    Case(f"{server}-{name}-{'tls' if is_tls else 'plain'}", server, direction, *size, is_tls)
+    for server, name, direction, size in (
+        ("nginx", "small-up", "up", _SMALL),
+        ("nginx", "small-down", "down", _SMALL),
+        ("nginx", "large-up", "up", _LARGE),
+        ("nginx", "large-down", "down", _LARGE),
+        ("cheap", "small-up", "up", _SMALL),
+        ("cheap", "small-down", "down", _SMALL),
+        ("cheap", "parts-up", "up", _PARTS),
+        ("cheap", "parts-down", "down", _PARTS),
+    )
+    for is_tls in (False, True)
+)
+"""``large-down`` goes in ranges of 8 MiB; ``parts`` are objects of 8 MiB, one request each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one process of a variant does."""
+
+    case: dict[str, Any]
+    url: str
+    ca_file: str
+    source: str
+    destination: str
+    start: int
+    step: int
+    loops: int
+    concurrency: int
+
+
+# --- the process that works ----------------------------------------------------------------------------------------
+
+
+class _SharedFeed:
+    """Gives the same transfers to the engines of several threads, each to one."""
+
+    def __init__(self, transfers: Iterator[Transfer]) -> None:
+        self._transfers = transfers
+        self._lock = threading.Lock()
+
+    async def take(self, want: int) -> Sequence[Transfer]:
+        with self._lock:
+            return [transfer for _, transfer in zip(range(min(want, TAKE)), self._transfers, strict=False)]
+
+    async def renew(self, transfer: Upload | Download, *, first_part: int = 1) -> Target | Origin | None:
+        return None
+
+    async def settle(self, outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
+        return outcomes
+
+
+def _transfers(share: Share, place: str, numbers: range) -> Iterator[Transfer]:
+    size, direction = share.case["size_bytes"], share.case["direction"]
+    made: list[Transfer] = []
+    for number in numbers:
+        name = f"{place}{number:06d}"
+        if direction == "up":
+            made.append(Upload(Path(share.source), PutTarget(f"{share.url}/{name}")))
+        else:
+            # Parts share few names: fresh memory would be what is measured.
+            path = Path(share.destination, str(number // 1000), f"{place}{number if size < MIB else number % 32:06d}")
+            path.parent.mkdir(exist_ok=True)
+            made.append(Download(UrlOrigin(f"{share.url}/{size}/{name}", size_bytes=size), path))
+    return iter(made)
+
+
+async def _loop(share: Share, number: int, feed: _SharedFeed, start: threading.Barrier) -> int:
+    each, rest = divmod(share.concurrency, share.loops)
+    concurrency = each + (number < rest)
+    config = TransferConfig(
+        concurrency=concurrency, large_objects=max(1, 4 // share.loops), tls=TlsConfig(ca_file=share.ca_file or None)
+    )
+    warm = 4 * concurrency if share.case["size_bytes"] <= config.multipart_threshold else 1
+    first = WARM + 100 * (share.start + number)
+    async with Engine(config) as engine:
+        await _move(engine, _SharedFeed(_transfers(share, "w", range(first, first + warm))))
+        start.wait()
+        start.wait()
+        return await _move(engine, feed)
+
+
+async def _move(engine: Engine, feed: _SharedFeed) -> int:
+    count = 0
+    async with engine.run(feed) as outcomes:
+        async for outcome in outcomes:
+            if outcome.error is not None:
+                raise outcome.error
+            count += 1
+    return count
+
+
+def work(share: Share) -> int:
+    """Do *share* between the lines ``ready`` and ``go``, and print what it cost."""
+    case = share.case
+    feed = _SharedFeed(_transfers(share, "m", range(share.start, case["count"], share.step)))
+    barrier = threading.Barrier(share.loops + 1, timeout=120)
+    moved: list[int] = []
+    failures: list[BaseException] = []
+
+    def thread(number: int) -> None:
+        loop = new_event_loop()
+        try:
+            moved.append(loop.run_until_complete(_loop(share, number, feed, barrier)))
+        except BaseException as error:  # noqa: BLE001  # raised again by the main thread, whatever it is
+            failures.append(error)
+            barrier.abort()
+        finally:
+            loop.close()
+
+    threads = [threading.Thread(target=thread, args=(number,)) for number in range(share.loops)]
+    for one in threads:
+        one.start()
+    with contextlib.suppress(threading.BrokenBarrierError):
+        barrier.wait()
+        gc.collect()
+        gc.freeze()
+        print("ready", flush=True)
+        sys.stdin.readline()
+        before, started = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
+        barrier.wait()
+    for one in threads:
+        one.join()
+    if failures:
+        raise failures[0]
+    ended, after = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF)
+    user, system = after.ru_utime - before.ru_utime, after.ru_stime - before.ru_stime
+    print(json.dumps({"count": sum(moved), "started": started, "ended": ended, "user": user, "system": system}))
+    return 0
+
+
+# --- the process that measures -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What one run of one variant cost, in seconds."""
+
+    wall: float
+    user: float
+    system: float
+    server: float
+
+    @property
+    def client(self) -> float:
+        """User and system time."""
+        return self.user + self.system
+
+
+@contextlib.contextmanager
+def _cheap(folder: Path) -> Iterator[tuple[subprocess.Popen[str], list[int]]]:
+    command = [sys.executable, "-m", "benchmarks.cheap_server", str(folder)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        yield process, json.loads(process.stdout.readline())
+    finally:
+        process.stdin.close()
+        process.wait(30)
+        process.stdout.close()
+
+
+def measure(case: Case, variant: str, folder: Path, nginx: Nginx) -> Cost:
+    """Run *case* once."""
+    destination = folder / "destination"
+    destination.mkdir(exist_ok=True)
+    for used in (destination, *nginx.data.glob("[mw]*")):
+        shutil.rmtree(used) if used.is_dir() else used.unlink()
+    destination.mkdir()
+    pretouch(min(case.count * case.size_bytes, 2048 * MIB))
+    with contextlib.ExitStack() as stack:
+        if case.server == "cheap":
+            server, ports = stack.enter_context(_cheap(folder))
+            url, pid = f"127.0.0.1:{ports[case.is_tls]}", server.pid
+            ca_file = folder / "authority.pem"
+        else:
+            server, pid = None, nginx.pid
+            url = (nginx.tls_url if case.is_tls else nginx.url).partition("//")[2]
+            assert nginx.ca_file is not None
+            ca_file = nginx.ca_file
+        url = f"{'https' if case.is_tls else 'http'}://{url}"
+        processes, loops = VARIANTS[variant]
+        workers = [
+            stack.enter_context(
+                _worker(
+                    Share(
+                        asdict(case), url, str(ca_file) if case.is_tls else "", str(folder / str(case.size_bytes)),
+                        str(destination), number, processes, loops, case.concurrency // processes,
+                    )
+                )
+            )
+            for number in range(processes)
+        ]  # fmt: skip
+        for worker in workers:
+            if _said(worker) != "ready":
+                raise RuntimeError(f"{case.name}, {variant}: a worker failed before its start")
+        if server is not None:
+            _tell(server, f"prepare {case.count // case.concurrency * 3 // 2}")
+            assert _said(server) == "ready"
+        before = server_seconds([pid])
+        for worker in workers:
+            _tell(worker, "go")
+        said = [json.loads(_said(worker)) for worker in workers]
+        spent = server_seconds([pid]) - before
+    if sum(one["count"] for one in said) != case.count:
+        raise RuntimeError(f"{case.name}, {variant}: transfers are missing")
+    wall = max(one["ended"] for one in said) - min(one["started"] for one in said)
+    return Cost(wall, sum(one["user"] for one in said), sum(one["system"] for one in said), spent)
+
+
+@contextlib.contextmanager
+def _worker(share: Share) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-m", "benchmarks.loops", "--share", json.dumps(asdict(share))]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        yield process
+        process.wait(30)
+    finally:
+        process.kill()
+        process.wait()
+        process.stdin.close()
+        process.stdout.close()
+
+
+def _said(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def _tell(process: subprocess.Popen[str], line: str) -> None:
+    assert process.stdin is not None
+    process.stdin.write(f"{line}\n")
+    process.stdin.flush()
+
+
+def _prepare(folder: Path, nginx: Nginx) -> None:
+    """Write the files that are sent, and link them into nginx under every name."""
+    make_certificate(folder)
+    for size in {case.size_bytes for case in CASES}:
+        path = folder / str(size)
+        with path.open("wb", buffering=0) as file:
+            block = os.urandom(min(size, MIB))
+            for _ in range(size // len(block)):
+                file.write(block)
+        served = nginx.data / str(size)
+        served.mkdir()
+        count = max(case.count for case in CASES if case.size_bytes == size)
+        for name in (*(f"m{number:06d}" for number in range(count)), *(f"w{WARM + n:06d}" for n in range(300))):
+            os.link(path, served / name)
+
+
+def _table(case: Case, costs: dict[str, list[Cost]]) -> str:
+    cores = os.cpu_count() or 1
+    middle = {
+        variant: {name: statistics.median(getattr(run, name) for run in runs) for name in ("wall", "client", "server")}
+        | {"user": statistics.median(run.user for run in runs)}
+        for variant, runs in costs.items()
+    }
+    one = middle["1 loop"]
+    ratios = {
+        variant: statistics.median(run.wall / base.wall for run, base in zip(runs, costs["1 loop"], strict=True))
+        for variant, runs in costs.items()
+    }
+    bound = (one["client"] + one["server"]) / cores
+    lines = [
+        (
+            f"\n{case.name}: {case.count:,} x {case.size_bytes // KIB:,} KiB, {case.concurrency} connections; "
+            f"bound {bound:.2f} s"
+        ),
+        "",
+        "| variant | wall s (fastest-slowest) | wall, of 1 loop | client CPU s | of it user | server CPU s |",
+        "|---|---|---|---|---|---|",
+    ]
+    for variant, found in middle.items():
+        walls = [run.wall for run in costs[variant]]
+        lines.append(
+            f"| {variant} | {found['wall']:.2f} ({min(walls):.2f}-{max(walls):.2f}) | {ratios[variant]:.2f}"
+            f" | {found['client']:.2f} | {found['user']:.2f} | {found['server']:.2f} |"
+        )
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure the cases asked for and print a table for each."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.loops", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--case", action="append", metavar="NAME", help="the beginning of a name; default: all")
+    parser.add_argument("--repeat", type=int, default=3, metavar="N", help="runs of each variant (3)")
+    parser.add_argument("--share", help=argparse.SUPPRESS)
+    asked = parser.parse_args(arguments)
+    if asked.share:
+        return work(Share(**json.loads(asked.share)))
+    chosen = [case for case in CASES if not asked.case or case.name.startswith(tuple(asked.case))]
+    memory = Path("/dev/shm")
+    parent = memory if memory.is_dir() else None
+    with tempfile.TemporaryDirectory(prefix="asyncsdk-loops-", dir=parent) as name, Nginx(tls=True, workers=2) as nginx:
+        folder = Path(name)
+        _prepare(folder, nginx)
+        for case in chosen:
+            costs: dict[str, list[Cost]] = {variant: [] for variant in VARIANTS}
+            load = []
+            for _ in range(asked.repeat):
+                load.append(f"{os.getloadavg()[0]:.1f}")
+                for variant, runs in costs.items():
+                    runs.append(measure(case, variant, folder, nginx))
+            print(_table(case, costs), f"\nload before each round: {' '.join(load)}", sep="\n", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
