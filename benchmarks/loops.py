@@ -1,7 +1,8 @@
 """Does more than one event loop pay? One loop, loop threads and worker processes on the same work, interleaved.
 
 ``python -m benchmarks.loops [--case NAME ...] [--repeat 3]`` prints a table per case: wall time, CPU of client and
-server, medians, and the load of the machine. Variants:
+server, medians. A run counts only if other programs left it the cores (``--others``, in cores they used meanwhile);
+rounds are repeated until there are enough, or ``--rounds`` were made: then the least disturbed ones count. Variants:
 
 - ``1 loop``: one process, one event loop, one engine.
 - ``2 threads``, ``3 threads``: one process, that many threads, each with its own event loop, engine and connections;
@@ -69,7 +70,7 @@ class Case:
 
 
 _SMALL = (20_000, 20 * KIB, 12)
-_PARTS = (256, 8 * MIB, 6)
+_PARTS = (128, 8 * MIB, 6)
 _LARGE = (8, 256 * MIB, 6)
 CASES = tuple(
     Case(f"{server}-{name}-{'tls' if is_tls else 'plain'}", server, direction, *size, is_tls)
@@ -203,17 +204,20 @@ def work(share: Share) -> int:
     return 0
 
 
+COLUMNS = ("wall", "client", "user", "server", "others")
+
 # --- the process that measures -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What one run of one variant cost, in seconds."""
+    """What one run of one variant cost, in seconds; *others*: cores that other programs used meanwhile."""
 
     wall: float
     user: float
     system: float
     server: float
+    others: float
 
     @property
     def client(self) -> float:
@@ -272,15 +276,22 @@ def measure(case: Case, variant: str, folder: Path, nginx: Nginx) -> Cost:
         if server is not None:
             _tell(server, f"prepare {case.count // case.concurrency * 3 // 2}")
             assert _said(server) == "ready"
-        before = server_seconds([pid])
+        before, busy_before = server_seconds([pid]), _busy_seconds()
         for worker in workers:
             _tell(worker, "go")
         said = [json.loads(_said(worker)) for worker in workers]
-        spent = server_seconds([pid]) - before
+        spent, busy = server_seconds([pid]) - before, _busy_seconds() - busy_before
     if sum(one["count"] for one in said) != case.count:
         raise RuntimeError(f"{case.name}, {variant}: transfers are missing")
     wall = max(one["ended"] for one in said) - min(one["started"] for one in said)
-    return Cost(wall, sum(one["user"] for one in said), sum(one["system"] for one in said), spent)
+    user, system = sum(one["user"] for one in said), sum(one["system"] for one in said)
+    return Cost(wall, user, system, spent, max(0.0, busy - user - system - spent) / wall)
+
+
+def _busy_seconds() -> float:
+    """Return what all cores have worked since the machine started, with what its host kept from them."""
+    user, nice, system, _, _, irq, softirq, steal, *_ = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
+    return sum(map(int, (user, nice, system, irq, softirq, steal))) / os.sysconf("SC_CLK_TCK")
 
 
 @contextlib.contextmanager
@@ -329,32 +340,30 @@ def _prepare(folder: Path, nginx: Nginx) -> None:
 def _table(case: Case, costs: dict[str, list[Cost]]) -> str:
     cores = os.cpu_count() or 1
     middle = {
-        variant: {name: statistics.median(getattr(run, name) for run in runs) for name in ("wall", "client", "server")}
-        | {"user": statistics.median(run.user for run in runs)}
+        variant: {name: statistics.median(getattr(run, name) for run in runs) for name in COLUMNS}
         for variant, runs in costs.items()
     }
     one = middle["1 loop"]
-    ratios = {
-        variant: statistics.median(run.wall / base.wall for run, base in zip(runs, costs["1 loop"], strict=True))
-        for variant, runs in costs.items()
-    }
+    size = f"{case.size_bytes // KIB:,} KiB" if case.size_bytes < MIB else f"{case.size_bytes // MIB:,} MiB"
     bound = (one["client"] + one["server"]) / cores
     lines = [
-        (
-            f"\n{case.name}: {case.count:,} x {case.size_bytes // KIB:,} KiB, {case.concurrency} connections; "
-            f"bound {bound:.2f} s"
-        ),
+        f"\n{case.name}: {case.count:,} x {size}, {case.concurrency} connections; bound {bound:.2f} s",
         "",
-        "| variant | wall s (fastest-slowest) | wall, of 1 loop | client CPU s | of it user | server CPU s |",
-        "|---|---|---|---|---|---|",
+        "| variant | wall s (range) | wall, of 1 loop | client CPU s | of it user | server CPU s | others, cores |",
+        "|---|---|---|---|---|---|---|",
     ]
     for variant, found in middle.items():
         walls = [run.wall for run in costs[variant]]
         lines.append(
-            f"| {variant} | {found['wall']:.2f} ({min(walls):.2f}-{max(walls):.2f}) | {ratios[variant]:.2f}"
-            f" | {found['client']:.2f} | {found['user']:.2f} | {found['server']:.2f} |"
+            f"| {variant} | {found['wall']:.2f} ({min(walls):.2f}-{max(walls):.2f}) | {found['wall'] / one['wall']:.2f}"
+            f" | {found['client']:.2f} | {found['user']:.2f} | {found['server']:.2f} | {found['others']:.2f} |"
         )
     return "\n".join(lines)
+
+
+def _quiet(runs: list[Cost], count: int) -> list[Cost]:
+    """Return the *count* runs that were disturbed least."""
+    return sorted(runs, key=lambda run: run.others)[:count]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -362,6 +371,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.loops", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--case", action="append", metavar="NAME", help="the beginning of a name; default: all")
     parser.add_argument("--repeat", type=int, default=3, metavar="N", help="runs of each variant (3)")
+    parser.add_argument("--others", type=float, default=0.15, metavar="CORES", help="most that others may use (0.15)")
+    parser.add_argument("--rounds", type=int, default=9, metavar="N", help="rounds to be made at most (9)")
     parser.add_argument("--share", help=argparse.SUPPRESS)
     asked = parser.parse_args(arguments)
     if asked.share:
@@ -374,12 +385,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _prepare(folder, nginx)
         for case in chosen:
             costs: dict[str, list[Cost]] = {variant: [] for variant in VARIANTS}
-            load = []
-            for _ in range(asked.repeat):
-                load.append(f"{os.getloadavg()[0]:.1f}")
+            for _ in range(asked.rounds):
                 for variant, runs in costs.items():
                     runs.append(measure(case, variant, folder, nginx))
-            print(_table(case, costs), f"\nload before each round: {' '.join(load)}", sep="\n", flush=True)
+                    print(case.name, variant, runs[-1], file=sys.stderr, flush=True)
+                if all(sum(run.others <= asked.others for run in runs) >= asked.repeat for runs in costs.values()):
+                    break
+            print(_table(case, {variant: _quiet(runs, asked.repeat) for variant, runs in costs.items()}), flush=True)
     return 0
 
 

@@ -140,7 +140,9 @@ class Fetch:
             self._file = PartFile(self._download.sink)
         self._sink = BufferSink()
         self._total: int | None = None
-        self._used: UrlOrigin | None = None
+        origin = work.end
+        assert isinstance(origin, UrlOrigin)
+        self._used = origin
 
     async def run(self) -> Outcome | LargeObject:
         """Fetch it, with all attempts; see `download_whole`."""
@@ -187,7 +189,6 @@ class Fetch:
         return reply.headers.get("etag") if reply.status != 416 else None
 
     async def _renew(self) -> bool:
-        assert self._used is not None
         return await self._work.renew(self._used)
 
     async def _attempt(self, count: Count) -> Reply:
@@ -232,7 +233,6 @@ class Fetch:
             raise object_changed(self._work)
         elif reply.status not in {200, 203, 206}:
             take_back()
-            assert self._used is not None
             raise self._work.refused(reply, request, self._used.expires_at)
         self._check(reply)
 
@@ -332,7 +332,6 @@ class Fetch:
 
     @property
     def _shown(self) -> str:
-        assert self._used is not None
         return redact_url(self._used.url)
 
 

@@ -179,12 +179,14 @@ class Run(AsyncIterator[Outcome]):
                     for _ in range(self._config.large_objects):
                         group.start_soon(self._guard, self._move_large)
         finally:
-            if self._express is not None:
-                self._express.cancel()
-            for _, found in self._large.drain():
-                if found is not None:
-                    found.discard()
-            self._settler.work_is_over()
+            try:
+                if self._express is not None:
+                    await self._express.aclose()
+                for _, found in self._large.drain():
+                    if found is not None:
+                        found.discard()
+            finally:
+                self._settler.work_is_over()
 
     async def _take_all(self) -> None:
         while True:

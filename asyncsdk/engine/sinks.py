@@ -172,14 +172,23 @@ class PartFile:
         self._temporary = None
 
     def discard(self) -> None:
-        """Remove what is left."""
+        """Remove what is left.
+
+        Raises:
+            DestinationUnwritable: The system does not let go of it; calling this again does nothing.
+        """
         fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
-        if self._temporary is not None:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(self._temporary)  # noqa: PTH108
-            self._temporary = None
+        temporary, self._temporary = self._temporary, None
+        if fd < 0 and temporary is None:
+            return
+        with os_errors("destination", destination=str(self.destination)):
+            try:
+                if fd >= 0:
+                    os.close(fd)
+            finally:
+                if temporary is not None:
+                    with contextlib.suppress(FileNotFoundError):
+                        os.unlink(temporary)  # noqa: PTH108
 
 
 class SpoolFile(PartFile):

@@ -68,9 +68,13 @@ class SmallFetch:
         if head.status not in {200, 203}:
             return None
         declared = head.headers.get("content-length")
-        if declared is not None and declared != str(self._size) and "transfer-encoding" not in head.headers:
+        if declared is not None and declared != str(self._size) and self._differs(declared, head):
             raise object_changed(self._work, f"it has {declared[:20]} bytes, {self._size} were announced")
         return self
+
+    def _differs(self, declared: str, head: ReplyHead) -> bool:
+        is_meant = declared.isdecimal() and len(declared) < 20 and "transfer-encoding" not in head.headers
+        return is_meant and int(declared) != self._size
 
     def write(self, data: bytes | memoryview) -> None:
         """Keep what came."""

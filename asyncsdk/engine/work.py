@@ -193,7 +193,6 @@ class Work:
         all, what finds no connection is not tried again (`Health`).
         """
         policy = self.resources.config.retry
-        health = self.resources.health
         limit = policy.max_attempts if max_attempts is None else min(max_attempts, policy.max_attempts)
         number = 0
         while True:
@@ -214,15 +213,25 @@ class Work:
                 continue
             except AsyncSDKError as error:
                 count.take_back()
-                if not error.retryable or number >= limit or (health.is_down and _is_unreachable(error)):
-                    if _is_unreachable(error):
-                        health.gave_up()
+                if self.is_final(error, number, limit):
                     raise
                 wait = wait_before_next(policy, number, error)
             except BaseException:  # whoever catches it starts again, or nobody does: uncounted either way
                 count.take_back()
                 raise
             await anyio.sleep(wait)
+
+    def is_final(self, error: AsyncSDKError, number: int, limit: int | None = None) -> bool:
+        """Whether nothing is tried again after attempt *number* of at most *limit* failed with *error*."""
+        health = self.resources.health
+        is_unreachable = _is_unreachable(error)
+        if limit is None:
+            limit = self.resources.config.retry.max_attempts
+        if error.retryable and number < limit and not (is_unreachable and health.is_down):
+            return False
+        if is_unreachable:
+            health.gave_up()
+        return True
 
     # --- where to --------------------------------------------------------------------------------------------
 

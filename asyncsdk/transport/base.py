@@ -38,6 +38,8 @@ __all__ = [
 MAX_KEPT_BODY_BYTES = 64 * 1024
 """How much of a body nobody wants is kept: enough for any error message."""
 
+_NOT_IDEMPOTENT = frozenset({"POST", "PATCH"})
+
 OnBytes = Callable[[int], None]
 """Called with the number of bytes that just moved; must not block or raise. Negative: a body is sent once more, because
 a kept connection turned out to be dead."""
@@ -84,9 +86,20 @@ class Headers(Mapping[str, str]):
 
 @dataclass(slots=True)
 class BytesBody:
-    """A body in memory. Its owner keeps it unchanged until the reply is there."""
+    """A body in memory. Its owner keeps it unchanged until the reply is there.
+
+    Raises:
+        ConfigError: It is a view with gaps between its bytes.
+    """
 
     data: bytes | memoryview
+
+    def __post_init__(self) -> None:
+        data = self.data
+        if not isinstance(data, bytes) and (data.itemsize != 1 or data.ndim != 1 or not data.c_contiguous):
+            if not data.c_contiguous:
+                raise ConfigError("a body cannot be a memoryview with gaps; send bytes() of it")
+            self.data = data.cast("B") if data.nbytes else b""
 
     @property
     def size_bytes(self) -> int:
@@ -243,6 +256,14 @@ class Request:
     on_sent: OnBytes | None = None
     on_received: OnBytes | None = None
     timeouts: Timeouts | None = None
+
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether sending it twice does no more than sending it once, by its method alone.
+
+        Source: RFC 9110 section 9.2.2 (idempotent methods).
+        """
+        return self.method not in _NOT_IDEMPOTENT
 
     def __repr__(self) -> str:
         size = None if self.body is None else self.body.size_bytes

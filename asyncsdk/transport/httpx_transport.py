@@ -365,7 +365,7 @@ class _Exchange:
             return self._broken_body(error, url)
         reason = str(error)
         closed = isinstance(error, httpx.NetworkError) or "disconnected" in reason
-        if self._reused and closed and not isinstance(error, httpx.ConnectError):
+        if self._reused and closed and self._request.is_repeatable and not isinstance(error, httpx.ConnectError):
             if self._sent is not None:
                 self._sent.take_back()
             return _StaleConnection()

@@ -109,11 +109,11 @@ def touching(path: Path, how: str, then: Action | None) -> Action:
     """Do something to a source before the answer."""
 
     async def action(connection: Connection, request: Received) -> bool:
-        await connection.read_body(request)
         if how == "gone":
             path.unlink()
         else:
-            path.write_bytes(path.read_bytes() + b"more")
+            with path.open("ab") as file:
+                file.write(b"more")
         return False if then is None else await then(connection, request)
 
     return action
@@ -332,7 +332,7 @@ def told(situation: Situation, outcome: Outcome, place: Place) -> dict[str, obje
     if isinstance(outcome.transfer, Download):
         folder = place.folder / f"sink-{situation.number}"
         result["disk"] = on_disk(folder)
-        assert not [path for path in folder.rglob("*.part")], situation.facts
+        assert not list(folder.rglob("*.part")), situation.facts
     else:
         stored = place.server.objects.get(situation.target)
         result["stored"] = stored if stored is None else crc32c_hex(crc32c(stored))
@@ -370,7 +370,7 @@ async def play(engine: Engine, place: Place, played: Sequence[Situation]) -> lis
                 assert outcome.transfer.key.number not in outcomes, "one outcome each"
                 outcomes[outcome.transfer.key.number] = outcome
         results += [told(situation, outcomes[situation.number], place) for situation in group]
-        results.append(moved[-1].bytes_moved)
+        results.append(moved[-1].bytes_done)
     return results
 
 
@@ -400,9 +400,10 @@ async def agree(count: int, seed: int, folder: Path) -> None:
             if transport is not None:
                 await transport.aclose()
     express, ordinary = results
-    runs = [item for start in range(0, count, 6) for item in [*played[start : start + 6], played[start : start + 6]]]
+    facts = [situation.facts for situation in played]
+    runs = [item for start in range(0, count, 6) for item in [*facts[start : start + 6], facts[start : start + 6]]]
     differences = [
-        f"{what.facts if isinstance(what, Situation) else [s.facts for s in what]}:\n  express  {one}\n  ordinary {other}"
+        f"{what}:\n  express  {one}\n  ordinary {other}"
         for what, one, other in zip(runs, express, ordinary, strict=True)
         if one != other
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import resource
 import signal
 import socket
 import threading
@@ -24,7 +25,7 @@ from asyncsdk.server.http.app import App
 from asyncsdk.server.http.front import Front, Limits
 from asyncsdk.server.http.front.objects import ObjectBytes
 
-__all__ = ["HttpServer", "check_public_url", "serve"]
+__all__ = ["HttpServer", "check_public_url", "connection_limit", "serve"]
 
 logger = logging.getLogger("asyncsdk.server")
 
@@ -34,6 +35,10 @@ KEEP_ALIVE_SECONDS = 90.0
 IDLE_SECONDS = 60.0
 """Longest wait for the next bytes of a body, or for a client to take bytes of a reply."""
 SHUTDOWN_SECONDS = 10.0
+MAX_DESCRIPTORS = 65_536
+RESERVED_DESCRIPTORS = 128
+"""For the database, one for each thread that reads it, and for files that threads have open."""
+MIN_CONNECTIONS = 16
 SWEEP_CHECK_SECONDS = 3600
 """How often it is looked whether the daily sweep is due; another process on the folder may have done it."""
 
@@ -92,7 +97,9 @@ class HttpServer:
         self._app.close()
 
     async def _serve(self, on_ready: Callable[[str], None] | None) -> None:
-        limits = Limits(head_seconds=KEEP_ALIVE_SECONDS, idle_seconds=IDLE_SECONDS)
+        limits = Limits(
+            head_seconds=KEEP_ALIVE_SECONDS, idle_seconds=IDLE_SECONDS, connections=connection_limit()
+        )
         objects = ObjectBytes(self._backend.objects, self._backend.signer)
         front = Front(self._socket, self._app, objects, self._pool, limits)
         with self._lock:
@@ -151,12 +158,29 @@ def serve(
     on_ready: Callable[[str], None],
 ) -> None:
     """Serve the platform in *folder*; see `asyncsdk.server.http.serve`."""
+    _take_all_descriptors()
     backend = Backend.open(folder)
     try:
         backend.server_token()  # made on the first start, so that somebody can log in
         HttpServer(backend, host=host, port=port, public_url=public_url).run(on_ready)
     finally:
         backend.close()
+
+
+def connection_limit() -> int:
+    """Return how many connections leave descriptors for files and the database, whatever they all are at."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # A connection has three at most: its socket, and the two files of an upload in parts.
+    return max(MIN_CONNECTIONS, (min(soft, MAX_DESCRIPTORS) - RESERVED_DESCRIPTORS) // 3)
+
+
+def _take_all_descriptors() -> None:
+    """Let this process have as many descriptors open as it may: 1,024 are the usual start, for the sake of others."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MAX_DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(OSError, ValueError):  # some systems allow less than they say: it stays as it is
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def check_public_url(url: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import socket
 import ssl
 from collections.abc import Iterator
@@ -41,6 +42,33 @@ class Link:
     tls: TlsPipe | None = None
     forward: bool = False
     proxy_headers: bytes = field(default=b"", repr=False)
+
+    def is_quiet(self) -> bool:
+        """Whether the other side said nothing that was not looked at yet, its goodbye included."""
+        if self.tls is not None and self.tls.has_input:
+            return False
+        try:
+            self.sock.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            pass  # it is broken: whoever reads is told
+        return False
+
+    def answer_tls(self) -> None:
+        """Send what TLS itself has to say (a key update), while nothing else waits to be sent.
+
+        Raises:
+            OSError: It cannot be sent, or not at once: a socket that is full then is not worth a queue.
+        """
+        assert self.tls is not None
+        data = self.tls.take_output()
+        try:
+            count = self.sock.send(data)
+        except BlockingIOError:
+            count = 0
+        if count < len(data):
+            raise OSError(errno.ENOBUFS, "no room for TLS itself")
 
 
 class Connector:

@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING
 
 from asyncsdk.errors import AsyncSDKError
-from asyncsdk.transport.base import BytesBody, FileBody
+from asyncsdk.transport.base import BytesBody
 from asyncsdk.transport.lean.deadlines import Deadlines
 from asyncsdk.transport.lean.exchange import Exchange
+from asyncsdk.transport.lean.heads import says_close
 from asyncsdk.transport.lean.replies import ReplyReader
-from asyncsdk.transport.lean.sending import Progress, Sender
+from asyncsdk.transport.lean.sending import Progress, Sender, read_whole
 
 if TYPE_CHECKING:
     from asyncsdk.transport.lean.connecting import Link
+    from asyncsdk.transport.lean.pipe import TlsPipe
     from asyncsdk.transport.lean.transport import LeanTransport
     from asyncsdk.transport.urls import Address
 
@@ -56,9 +58,9 @@ class Connection:
         "_owner",
         "_pipe",
         "_reader",
+        "_send_error",
         "_sender",
         "_sock",
-        "_thread",
         "_unfinished",
         "_view",
         "address",
@@ -82,10 +84,9 @@ class Connection:
         self._pipe = link.tls
         self._reader = ReplyReader()
         self._sender: Sender | None = None
-        self._thread: asyncio.Future[None] | None = None  # reads the file of the exchange, or writes its sink
-        self._unfinished: bool | None = (
-            None  # a reply that is whole but for that thread: whether to keep the connection
-        )
+        self._send_error: OSError | None = None  # nothing more can be sent; the reply may still be there to read
+        # A reply that is whole but for the thread that writes it: whether to keep the connection.
+        self._unfinished: bool | None = None
         self._is_sent = False
         self._is_last = False
         self._is_holding = False  # the body waits for `100 Continue`
@@ -110,22 +111,22 @@ class Connection:
         body = request.body
         size = 0 if body is None else body.size_bytes
         if 0 < size <= SMALL_BYTES:
-            head += body.data if isinstance(body, BytesBody) else _read_all(body, size)  # type: ignore[arg-type]
+            head += body.data if isinstance(body, BytesBody) else read_whole(body, size)  # type: ignore[arg-type]
         self.exchange = exchange
         exchange.connection = self
         self._reader.begin(request)
         self._is_sent = False
-        self._is_last = bool(request.headers) and _says_close(request.headers)
+        self._is_last = bool(request.headers) and says_close(request.headers)
         timeouts = request.timeouts or self._owner.timeouts
         self.deadlines.begin(timeouts, monotonic())
         self._owner.watch(timeouts)
-        if self._pipe is not None:
-            head = self._pipe.encrypt(head)
-        if size > SMALL_BYTES and not hold_seconds:
-            self._send_rest(memoryview(head), 0)
-            return
-        self._is_holding = hold_seconds > 0
         try:
+            if self._pipe is not None:
+                head = self._pipe.encrypt(head)
+            if size > SMALL_BYTES and not hold_seconds:
+                self._send_rest(memoryview(head), 0)
+                return
+            self._is_holding = hold_seconds > 0
             count = self._sock.send(head)
         except BlockingIOError:
             count = 0
@@ -146,7 +147,7 @@ class Connection:
 
     def _let_go(self, exchange: Exchange) -> None:
         """Send the body that was held back: the server asked for it, or says nothing."""
-        if self._is_holding and self.exchange is exchange:
+        if self._is_holding and self.exchange is exchange and not self._reader.has_head:
             self._is_holding = False
             self.deadlines.begin(exchange.request.timeouts or self._owner.timeouts, monotonic())
             self._send_rest(memoryview(b""), 0)
@@ -169,6 +170,8 @@ class Connection:
         except AsyncSDKError as error:
             self.drop(error)
             return
+        if self._sender is not sender:  # abandoned by what it called
+            return
         self.deadlines.since = monotonic()
         if progress is Progress.DONE:
             self._stop_sending()
@@ -186,7 +189,8 @@ class Connection:
 
     def _all_sent(self) -> None:
         self._is_sent = True
-        self.deadlines.phase = "reply"
+        if not self._reader.has_head:
+            self.deadlines.phase = "reply"
 
     def _stop_sending(self) -> None:
         if self._sender is not None:
@@ -203,36 +207,39 @@ class Connection:
 
     # --- in --------------------------------------------------------------------------------------------------
 
-    def _on_readable(self) -> None:
+    def _on_readable(self) -> bool:
+        """Read what there is, up to a limit; False: there was nothing."""
         if self._pipe is not None:
-            self._read_encrypted()
-            return
+            return self._read_encrypted(self._pipe)
         for _ in range(_READS_PER_TURN):
             try:
                 count = self._sock.recv_into(self._buffer)
             except BlockingIOError:
-                return
+                return False
             except OSError as error:
                 self._broken(error)
-                return
+                return False
             if count == 0:
                 self._ended()
-                return
+                return False
             self._take(self._view[:count])
             if count < len(self._view) or self.exchange is None or self.is_closed or not self._is_reading:
-                return
+                break
+        return True
 
-    def _read_encrypted(self) -> None:
-        pipe = self._pipe
-        assert pipe is not None
+    def _read_encrypted(self, pipe: TlsPipe) -> bool:
         try:
             count = self._sock.recv_into(self._buffer)
             pipe.feed(self._view[:count])
         except BlockingIOError:
-            pass  # woken for what the pipe still holds, or for nothing
+            return False
         except OSError as error:
             self._broken(error)
-            return
+            return False
+        self._decrypt(pipe)
+        return count > 0
+
+    def _decrypt(self, pipe: TlsPipe) -> None:
         try:
             while not self.is_closed and self._is_reading and (size := pipe.read_into(self._owner.plain)):
                 self._take(self._owner.plain[:size])
@@ -246,21 +253,10 @@ class Connection:
         elif pipe.is_truncated:
             self._broken(OSError(errno.ECONNRESET, "TLS, cut off"))  # the end of a body may be missing
         elif pipe.has_output and (self._is_sent or self.exchange is None):
-            self._answer_tls()
-
-    def _answer_tls(self) -> None:
-        """Send what TLS itself has to say (a key update). Between pieces of a body it goes along with the next."""
-        assert self._pipe is not None
-        data = self._pipe.take_output()
-        try:
-            if self._sock.send(data) == len(data):
-                return
-        except BlockingIOError:
-            pass
-        except OSError as error:
-            self._broken(error)
-            return
-        self._broken(OSError(errno.ENOBUFS, "no room for TLS itself"))  # full, with nothing to send: not worth a queue
+            try:  # between pieces of a body it goes along with the next
+                self.link.answer_tls()
+            except OSError as error:
+                self._broken(error)
 
     def _take(self, view: memoryview) -> None:
         exchange = self.exchange
@@ -275,10 +271,15 @@ class Connection:
             return
         if self.exchange is not exchange:  # abandoned by what it called
             return
-        if reader.late:
-            self._write_late(reusable=used == len(view) if reader.is_done else None)
-        elif reader.is_done:
-            self._finish(exchange, reusable=used == len(view))
+        if reader.is_done:
+            # A buffer that is full to the last byte: there may be more behind it.
+            reusable = used == len(view) and (used < len(self._view) or self.link.is_quiet())
+            if reader.late:
+                self._write_late(reusable=reusable)
+            else:
+                self._finish(exchange, reusable=reusable)
+        elif reader.late:
+            self._write_late(reusable=None)
         else:
             now = monotonic()
             self.deadlines.since = now
@@ -287,6 +288,8 @@ class Connection:
                     self.deadlines.enter_body(now)
             elif reader.may_send and self._is_holding:
                 self._let_go(exchange)
+            elif self.deadlines.phase != "send":
+                self.deadlines.phase = "head" if reader.is_inside_head else "reply"
 
     def _write_late(self, *, reusable: bool | None) -> None:
         """Let a thread write what a slow sink has to take, and read on afterwards."""
@@ -302,8 +305,10 @@ class Connection:
         self.deadlines.since = monotonic()
         if self._unfinished is not None:
             self._finish(exchange, reusable=self._unfinished)
+        elif self._send_error is not None:
+            self._drain_early_reply(self._send_error)
         elif self._pipe is not None:
-            self._read_encrypted()  # the rest may be inside already: the socket would not say so
+            self._decrypt(self._pipe)  # the rest may be inside already: the socket would not say so
 
     def _finish(self, exchange: Exchange, *, reusable: bool) -> None:
         reader = self._reader
@@ -324,22 +329,29 @@ class Connection:
             if held and reply.status == 417 and not exchange.is_repeated:
                 self._owner.repeat(exchange)
                 return
-        exchange.succeed(reply)
+        if exchange.thread is None:
+            exchange.succeed(reply)
+        else:  # it brings into memory what need not be sent any more
+            exchange.end(lambda: exchange.succeed(reply))
 
     def _in_thread(self, function: Callable[[], None], then: Callable[[], None]) -> None:
-        self._thread = future = self._owner.in_thread(function)
+        exchange = self.exchange
+        assert exchange is not None
+        if exchange.thread is not None:  # one after the other: file and sink may both be slow
+            exchange.thread.add_done_callback(lambda _: None if self.is_closed else self._in_thread(function, then))
+            return
+        started = monotonic()
 
-        def done(future: asyncio.Future[None]) -> None:
-            self._thread = None
+        def done(error: BaseException | None) -> None:
+            self.deadlines.skip(monotonic() - started)
             if self.is_closed:
                 return
-            error = future.exception()
             if error is None:
                 then()
             else:
                 self.drop(error if isinstance(error, Exception) else RuntimeError(str(error)))
 
-        future.add_done_callback(done)
+        exchange.leave_to(self._owner.in_thread(function), done)
 
     def _stop_reading(self) -> None:
         if self._is_reading:
@@ -353,6 +365,9 @@ class Connection:
         exchange = self.exchange
         if exchange is None:
             self.close()
+            return
+        if self._send_error is not None and self._send_error.errno != errno.EPIPE:
+            self._lost(self._reader.broken(self._send_error))  # a reset, which the system tells only once
             return
         try:
             self._reader.end()
@@ -368,36 +383,34 @@ class Connection:
         elif self._sender is not None:
             self._drain_early_reply(error)
         else:
-            self._lost(self._reader.broken(error.strerror or type(error).__name__))
+            self._lost(self._reader.broken(error))
 
     def _drain_early_reply(self, error: OSError) -> None:
         """A server that refuses a body may answer, then close: the answer can still be there to read."""
         self._stop_sending()
+        self._send_error = error
         exchange = self.exchange
-        self._on_readable()
-        if self.exchange is exchange and exchange is not None and not self.is_closed:
-            self._lost(self._reader.broken(error.strerror or type(error).__name__))
+        while self._is_reading and self.exchange is exchange and self._on_readable():
+            pass
+        if self._is_reading and self.exchange is exchange:  # else a thread writes what came, and reads on
+            self._lost(self._reader.broken(error))
 
     def _lost(self, error: Exception) -> None:
         exchange = self.exchange
         assert exchange is not None
-        if self.served and not self._reader.has_begun and not exchange.is_repeated:
+        if self.served and not self._reader.has_begun and exchange.may_be_repeated:
             # A kept connection that died meanwhile: the request is as good as never sent.
             self.detach()
-            self._owner.repeat(exchange)
+            exchange.end(lambda: self._owner.repeat(exchange))
         else:
             self.drop(error)
 
     def drop(self, error: Exception) -> None:
         """Close, and let the exchange fail with *error*."""
-        exchange, thread = self.exchange, self._thread
+        exchange = self.exchange
         self.detach()
-        if exchange is None:
-            return
-        if thread is None:
-            exchange.fail(error)
-        else:  # whoever is told closes the file that the thread uses
-            thread.add_done_callback(lambda _: exchange.fail(error))
+        if exchange is not None:
+            exchange.end(lambda: exchange.fail(error))
 
     def detach(self) -> None:
         """Close, and leave the exchange to the caller."""
@@ -412,34 +425,20 @@ class Connection:
             return
         self.is_closed = True
         self._is_holding = False
+        if self._loop.is_closed():  # it watches nothing any more
+            self._is_reading = self._is_writing = False
         self._stop_sending()
         self._stop_reading()
+        self._reader.drop()
         self._sock.close()
         self._owner.forget(self)
-
-    @property
-    def thread(self) -> asyncio.Future[None] | None:
-        """The thread that uses the file or sink of the exchange right now, if one does."""
-        return self._thread
 
     def check_time(self, now: float) -> None:
         """Drop the exchange if it waits for too long."""
         exchange = self.exchange
-        if exchange is None or self._thread is not None:
+        if exchange is None or exchange.thread is not None:
             return
         url = exchange.request.url
         error = self.deadlines.overdue(now, exchange.reported, self._reader.received, url)
         if error is not None:
             self.drop(error)
-
-
-def _read_all(body: FileBody, size_bytes: int) -> bytes:
-    data = body.read(0, size_bytes)
-    while len(data) < size_bytes:
-        data += body.read(len(data), size_bytes)  # raises at the end of a file that became shorter
-    return data
-
-
-def _says_close(headers: Mapping[str, str]) -> bool:
-    """Whether the request asks for the connection to be closed afterwards."""
-    return any(name.lower() == "connection" and "close" in value.lower() for name, value in headers.items())

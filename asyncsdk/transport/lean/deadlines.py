@@ -9,14 +9,18 @@ from asyncsdk.transport.base import Timeouts
 
 __all__ = ["Deadlines", "Phase"]
 
-Phase = Literal["send", "reply", "body"]
+Phase = Literal["send", "reply", "head", "body"]
+
+
+_BODIES = frozenset({"send", "body"})
 
 
 class Deadlines:
     """The clock of one exchange after the other.
 
     Attributes:
-        phase: What is being waited for: room to send, the start of the reply, or more of its body.
+        phase: What is being waited for: room to send, the start of the reply, the rest of its head, or more of its
+            body.
         since: When something last moved, by the monotonic clock.
     """
 
@@ -41,6 +45,11 @@ class Deadlines:
         self.phase = "body"
         self._rate_since, self._rate_bytes = now, 0
 
+    def skip(self, seconds: float) -> None:
+        """Leave out of account what a thread took: it is not the other side's doing."""
+        self.since += seconds
+        self._rate_since += seconds
+
     def overdue(self, now: float, sent: int, received: int, url: str) -> RequestTimeout | None:
         """Return what to fail with, if it is time to.
 
@@ -54,7 +63,7 @@ class Deadlines:
         limit = limits.reply if phase == "reply" else limits.idle
         if now - self.since >= limit:
             return RequestTimeout("send" if phase == "send" else "reply", limit, url)
-        if limits.rate_bytes and phase != "reply" and now - self._rate_since >= limits.rate_seconds:
+        if limits.rate_bytes and phase in _BODIES and now - self._rate_since >= limits.rate_seconds:
             total = sent if phase == "send" else received
             if total - self._rate_bytes < limits.rate_bytes * (now - self._rate_since):
                 return RequestTimeout("rate", limits.rate_seconds, url)

@@ -16,12 +16,13 @@ from functools import lru_cache
 from asyncsdk.errors import ConfigError
 from asyncsdk.transport.base import Headers, ReplyHead
 
-__all__ = ["MAX_HEADERS", "MAX_HEAD_BYTES", "Head", "NotHttp", "encode_head", "parse_head"]
+__all__ = ["MAX_HEADERS", "MAX_HEAD_BYTES", "Head", "NotHttp", "encode_head", "parse_head", "says_close"]
 
 MAX_HEAD_BYTES = 64 * 1024
 MAX_HEADERS = 256
 _MAX_DIGITS = 18
 _MAX_KNOWN = 512
+_MAX_KNOWN_BYTES = 256
 _REPEATED = frozenset(
     {"accept-ranges", "cache-control", "connection", "content-length", "content-type", "date", "keep-alive", "server"}
 )
@@ -114,7 +115,7 @@ def _read_status(line: bytes) -> tuple[int, bool]:
     if match is None:
         raise NotHttp("what came back is no HTTP/1.1")
     status = int(match[2]), match[1] == b"1"
-    if len(_known_statuses) < _MAX_KNOWN:
+    if len(line) <= _MAX_KNOWN_BYTES and len(_known_statuses) < _MAX_KNOWN:
         _known_statuses[line] = status
     return status
 
@@ -124,7 +125,7 @@ def _read_line(line: bytes) -> tuple[str, str]:
     if match is None:
         raise NotHttp("what came back is no HTTP/1.1")
     pair = match[1].lower().decode("ascii"), match[2].strip(b" \t").decode("latin-1")
-    if pair[0] in _REPEATED:
+    if pair[0] in _REPEATED and len(line) <= _MAX_KNOWN_BYTES:
         if len(_known_lines) >= _MAX_KNOWN:
             _known_lines.clear()
         _known_lines[line] = pair
@@ -162,6 +163,8 @@ def encode_head(
         raise ConfigError("its URL or method holds what HTTP forbids")
     start = _plain_start(authority) if not headers else _start(authority, headers)
     if size_bytes is not None:
+        if size_bytes < 0:
+            raise ConfigError("its body ends before it begins")
         return b"%b %b%bContent-Length: %d\r\n%b\r\n" % (method.encode("ascii"), target, start, size_bytes, more)
     if method in _WITH_LENGTH:
         more = b"Content-Length: 0\r\n" + more
@@ -177,11 +180,18 @@ def _start(authority: str, headers: Mapping[str, str]) -> bytes:
         lower = name.lower()
         if lower == "host":
             host = value
+        elif lower == "transfer-encoding":
+            raise ConfigError("its headers frame the body in another way than it is sent")
         elif lower == "accept-encoding":
             encoding = value
         elif lower != "content-length":
             lines += f"{name}: {value}\r\n"
     return f" HTTP/1.1\r\nHost: {host}\r\nAccept-Encoding: {encoding}\r\n{lines}".encode("ascii")
+
+
+def says_close(headers: Mapping[str, str]) -> bool:
+    """Return whether the headers of a request ask for the connection to be closed afterwards."""
+    return any(name.lower() == "connection" and "close" in value.lower() for name, value in headers.items())
 
 
 @lru_cache(maxsize=256)

@@ -66,6 +66,11 @@ class TlsPipe:
         """Whether TLS itself has something to send (a key update, an alert)."""
         return bool(self._outgoing.pending)
 
+    @property
+    def has_input(self) -> bool:
+        """Whether something came that was not read yet."""
+        return bool(self._incoming.pending or self._tls.pending())
+
     def take_output(self) -> bytes:
         """Return the ciphertext that waits to be sent; empty when there is none."""
         return self._outgoing.read()

@@ -43,7 +43,7 @@ class CacheReader:
             OSError: The file cannot be read.
         """
         if self._warm[0] <= offset < self._warm[1]:
-            return os.preadv(self._fd, [view], offset)
+            return os.preadv(self._fd, [view[: self._warm[1] - offset]], offset)  # what lies behind may be cold
         if self._can_tell:
             try:
                 return os.preadv(self._fd, [view], offset, _NOWAIT)

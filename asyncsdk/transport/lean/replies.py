@@ -80,6 +80,10 @@ class ReplyReader:
         """Expect the reply to *request*."""
         self._request = request
 
+    def drop(self) -> None:
+        """Deliver nothing more, whatever is being fed, and let go of the sink."""
+        self._request = self._sink = self._kept = self._chunks = None
+
     def take(self) -> Reply:
         """Return the reply, and be ready for the next."""
         head = self._head
@@ -113,9 +117,10 @@ class ReplyReader:
             raise MalformedResponse(f"{error}: {self._where}") from None
 
     def _feed_body(self, view: memoryview, used: int) -> int:
-        if self._chunks is not None:
-            used += self._chunks.feed(view[used:])
-            self.is_done = self._chunks.is_done
+        chunks = self._chunks
+        if chunks is not None:
+            used += chunks.feed(view[used:])
+            self.is_done = chunks.is_done
         elif not self.is_done and used < len(view):
             rest = view[used:] if used else view
             if self._left >= 0:
@@ -137,16 +142,22 @@ class ReplyReader:
         if self.has_head and self._chunks is None and self._left < 0:
             self.is_done = True
             return
-        raise self.broken("closed")
+        raise self.broken(None)
 
-    def broken(self, why: str) -> Exception:
-        """Return the error for a connection that ended in the middle, however it did."""
+    def broken(self, error: OSError | None) -> Exception:
+        """Return the error for a connection that ended in the middle, by *error* or because it was closed."""
+        why = "closed" if error is None else error.strerror or type(error).__name__
         head = self._head
         if head is None:
             return ConnectionFailed(f"the connection broke before a reply came ({why}): {self._where}")
         if head.length is not None:
             return IncompleteTransfer(head.length, self.received, source=self._where, bytes_done=self.received)
         return ConnectionFailed(f"the connection broke after {self.received} bytes of the reply ({why}): {self._where}")
+
+    @property
+    def is_inside_head(self) -> bool:
+        """Whether a head began to come and is not whole."""
+        return bool(self._partial)
 
     @property
     def _where(self) -> str:
@@ -192,7 +203,10 @@ class ReplyReader:
         self.has_head = True
         self.keep_alive = head.keep_alive
         if request.on_head is not None:
-            self._sink = request.on_head(head)
+            sink = request.on_head(head)
+            if self._request is None:  # dropped by what it called
+                return
+            self._sink = sink
         if head.is_chunked:
             self._chunks = ChunkReader(self._deliver)
         elif head.length is None:
@@ -204,12 +218,15 @@ class ReplyReader:
     # --- the body --------------------------------------------------------------------------------------------
 
     def _deliver(self, view: memoryview) -> None:
+        request = self._request
+        if request is None:  # dropped by what it called
+            return
         count = len(view)
         self.received += count
-        request = self._request
-        assert request is not None
         if request.on_received is not None:
             request.on_received(count)
+            if self._request is None:
+                return
         if self._sink is not None:
             if self._is_slow:
                 self.late.append(bytes(view))
@@ -227,7 +244,9 @@ class ReplyReader:
 
     def write_late(self) -> None:
         """Write what is late. Blocking; raises what the sink raises."""
-        assert self._sink is not None
+        sink = self._sink
         late, self.late = self.late, []
         for data in late:
-            self._sink.write(data)
+            if sink is None or self._request is None:  # dropped meanwhile
+                return
+            sink.write(data)

@@ -1,9 +1,9 @@
 """Sending what does not go out in one piece: large bodies, and the rest of what a full socket did not take.
 
-Three ways for a body larger than 64 KiB. A file up to 4 MiB fits the socket's buffer and goes by ``sendfile``; a larger
-one is read into a reused buffer of 1 MiB, which beats ``sendfile`` against a receiver that is as fast as the sender;
-bytes in memory go as they are. Under TLS all of them are encrypted in pieces of seven records: what they become stays
-below the size at which the allocator asks the system for fresh pages every time.
+A file whose bytes are checksummed on their way is read into a reused buffer and sent from there; read for the checksum
+and then sent by ``sendfile``, it would cost a fifth more. Without a checksum ``sendfile`` costs half. Bytes in memory
+go as they are. Under TLS all are encrypted in pieces of seven records: what they become stays below the size at which
+the allocator asks the system for fresh pages every time.
 """
 
 from __future__ import annotations
@@ -23,17 +23,22 @@ from asyncsdk.transport.lean.reading import CacheReader
 if TYPE_CHECKING:
     from asyncsdk.transport.lean.pipe import TlsPipe
 
-__all__ = ["BUFFER_BYTES", "Progress", "Sender"]
+__all__ = ["BUFFER_BYTES", "Progress", "Sender", "read_whole"]
 
 BUFFER_BYTES = 1024 * 1024
-_SENDFILE_BYTES = 4 * 1024 * 1024
-_CHECKED_BYTES = 256 * 1024
+_PIECE_BYTES = 256 * 1024
+"""Fits the processor's cache: what was read and checksummed is still there when it is sent."""
+
+_LONG_BYTES = 16 * 1024 * 1024
+"""From here on the whole buffer is sent at once: fewer wake-ups of the receiver count for more."""
+
 _TLS_PIECE_BYTES = 7 * 16384
 _STEPS_PER_TURN = 4
 """Pieces sent before other connections get their turn."""
 
 _CAN_SENDFILE = hasattr(os, "sendfile")
-_NO_SENDFILE = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}
+_NO_SENDFILE = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EIO, errno.EBADF, errno.EOVERFLOW}
+"""A file system without it, or a file that cannot be read: reading it works, or says what is wrong with it."""
 
 
 class Progress(Enum):
@@ -62,7 +67,6 @@ class Sender:
     __slots__ = (
         "_borrow",
         "_buffer",
-        "_checked",
         "_exchange",
         "_file",
         "_may_sendfile",
@@ -92,18 +96,18 @@ class Sender:
         self._pending_body = pending_body
         self._borrow = borrow
         self._offset = pending_body  # of the body, next to be prepared
-        self._checked = 0
         self._buffer: bytearray | None = None
         self._reader: CacheReader | None = None
         self._file: FileBody | None = None
         self._view = memoryview(b"")
         body = exchange.request.body
         self._size = 0 if body is None else body.size_bytes
-        self._may_sendfile = pipe is None and self._size <= _SENDFILE_BYTES and _CAN_SENDFILE
+        self._may_sendfile = False
         if isinstance(body, BytesBody):
             self._view = memoryview(body.data)
         elif isinstance(body, FileBody):
             self._file = body
+            self._may_sendfile = _CAN_SENDFILE and pipe is None and body.checksum is None
             self._reader = CacheReader(body.fd, body.stop)
 
     def pump(self) -> Progress:
@@ -116,13 +120,13 @@ class Sender:
         for _ in range(_STEPS_PER_TURN):
             if self._pending:
                 count = self._sock.send(self._pending)
-                if count < len(self._pending):
-                    self._pending = self._pending[count:]
+                left = len(self._pending) - count
+                self._pending = self._pending[count:] if left else memoryview(b"")
+                if self._pending_body > left:  # the body comes last, and is never longer than what it became
+                    moved, self._pending_body = self._pending_body - left, left
+                    self._exchange.moved(moved)
+                if self._pending:
                     return Progress.FULL
-                self._pending = memoryview(b"")
-                if self._pending_body:
-                    self._exchange.moved(self._pending_body)
-                    self._pending_body = 0
             if self._offset >= self._size:
                 return Progress.DONE
             if self._file is None:
@@ -140,12 +144,14 @@ class Sender:
         """Bring what comes next into the page cache. Blocking."""
         assert self._reader is not None
         assert self._file is not None
-        self._reader.warm(self._file.start + max(self._offset, self._checked))
+        self._reader.warm(self._file.start + self._offset)
 
     def release(self) -> bytearray | None:
-        """Give the buffer back, if one was borrowed."""
+        """Send nothing more, and give the buffer back, if one was borrowed."""
         buffer, self._buffer = self._buffer, None
-        self._pending = memoryview(b"")
+        self._pending = self._view = memoryview(b"")
+        self._pending_body = 0
+        self._offset = self._size
         return buffer
 
     def _next_of_memory(self) -> None:
@@ -158,7 +164,8 @@ class Sender:
     def _next_of_file(self, body: FileBody) -> bool:
         if self._buffer is None:
             self._buffer = self._borrow()
-        view = memoryview(self._buffer)[: BUFFER_BYTES if self._pipe is None else _TLS_PIECE_BYTES]
+        piece = BUFFER_BYTES if self._size >= _LONG_BYTES else _PIECE_BYTES
+        view = memoryview(self._buffer)[: piece if self._pipe is None else _TLS_PIECE_BYTES]
         count = self._read(body, view, self._offset)
         if count is None:
             return False
@@ -174,27 +181,16 @@ class Sender:
         self._offset += self._pending_body
 
     def _send_file(self, body: FileBody) -> Progress | None:
-        """Send from the page cache what was checksummed; None: go on."""
-        if body.checksum is None:
-            self._checked = self._size
-        elif self._checked <= self._offset:
-            if self._buffer is None:
-                self._buffer = self._borrow()
-            count = self._read(body, memoryview(self._buffer)[:_CHECKED_BYTES], self._checked)
-            if count is None:
-                return Progress.COLD
-            self._checked += count
+        """Send from the page cache, without a look at the bytes; None: go on."""
         try:
-            sent = os.sendfile(self._sock.fileno(), body.fd, body.start + self._offset, self._checked - self._offset)
+            count = min(self._size - self._offset, _LONG_BYTES)
+            sent = os.sendfile(self._sock.fileno(), body.fd, body.start + self._offset, count)
         except BlockingIOError:
             return Progress.FULL
         except OSError as error:
             if error.errno not in _NO_SENDFILE:
                 raise
-            # A file system without it. What was checksummed already is not checksummed again.
             self._may_sendfile = False
-            assert self._buffer is not None
-            self._ready(memoryview(self._buffer)[: self._checked - self._offset])
             return None
         if sent == 0:
             body.took(b"", self._offset, 1)  # it became shorter: raises
@@ -210,3 +206,16 @@ class Sender:
         if count is not None:
             body.took(view[:count], offset, len(view))
         return count
+
+
+def read_whole(body: FileBody, size_bytes: int) -> bytes:
+    """Return all of a small file. Blocking.
+
+    Raises:
+        SourceChanged: It became shorter.
+        SourceUnreadable: The operating system cannot read it.
+    """
+    data = body.read(0, size_bytes)
+    while len(data) < size_bytes:
+        data += body.read(len(data), size_bytes)  # raises at the end of a file that became shorter
+    return data

@@ -76,6 +76,7 @@ class LeanTransport:
         self._idle_count = 0
         self._connections: set[Connection] = set()
         self._connecting: set[asyncio.Task[None]] = set()
+        self._working: set[asyncio.Future[None]] = set()
         self._buffers: deque[bytearray] = deque(maxlen=4)
         self._sweep: asyncio.TimerHandle | None = None
         self._sweep_seconds = _LONGEST_SWEEP_SECONDS
@@ -99,7 +100,8 @@ class LeanTransport:
         """Send *request* and return its reply; see `Transport.send`.
 
         A kept connection that turns out to be dead before any byte of the reply came is replaced once, for free;
-        what ``on_sent`` was told of it is then taken back with a negative number.
+        what ``on_sent`` was told of it is then taken back with a negative number. For a POST or PATCH, which must not
+        be done twice, it is only replaced when that is known before the request goes out.
         """
         waiter = Waiter(request)
         self.begin(waiter)
@@ -120,6 +122,9 @@ class LeanTransport:
         address, exchange.target = split_url(exchange.request.url)
         exchange.address = address
         idle = self._idle.get(address)
+        if idle and not exchange.may_be_repeated:
+            while idle and not idle[-1].link.is_quiet():
+                idle[-1].close()  # takes itself from the list
         if idle:
             connection = idle.pop()
             self._idle_count -= 1
@@ -130,29 +135,35 @@ class LeanTransport:
 
     def abandon(self, exchange: Exchange) -> asyncio.Future[None] | None:
         """Drop *exchange* without telling it. Returns the thread that still uses its file or sink, if one does."""
-        thread = None
         if exchange.connecting is not None:
             exchange.connecting.cancel()
         if exchange.connection is not None:
-            thread = exchange.connection.thread
             exchange.connection.detach()
-        return thread
+        exchange.forget_ending()
+        return exchange.thread
 
     async def aclose(self) -> None:
-        """Close all connections. Calling it again does nothing."""
+        """Close all connections. Calling it again does nothing.
+
+        What is under way fails. Returns when no thread uses a file or sink of it any more.
+        """
         self._closed = True
         for connection in list(self._connections):
-            connection.drop(ConnectionFailed("the transport was closed"))
+            if self._loop.is_closed():
+                connection.detach()  # nobody can be told any more
+            else:
+                connection.drop(ConnectionFailed("the transport was closed"))
         for task in self._connecting:
             task.cancel()
-        with anyio.CancelScope(shield=True):
-            if self._connecting:
-                await asyncio.wait(self._connecting)
         if self._sweep is not None:
             self._sweep.cancel()
             self._sweep = None
         if self._owns_threads:
             self._threads.close()
+        waiting: set[asyncio.Future[None]] = {*self._connecting, *self._working}
+        if waiting and not self._loop.is_closed():
+            with anyio.CancelScope(shield=True):
+                await asyncio.wait(waiting)
 
     async def _abandon(self, exchange: Exchange) -> None:
         connecting = exchange.connecting
@@ -184,7 +195,9 @@ class LeanTransport:
         link = connection.link
         more, hold_seconds = link.proxy_headers, 0.0
         if self._refused and self._is_worth_asking(exchange):
-            more, hold_seconds = more + b"Expect: 100-continue\r\n", _HOLD_SECONDS
+            timeouts = exchange.request.timeouts or self.timeouts
+            hold_seconds = min(_HOLD_SECONDS, timeouts.reply / 2)
+            more += b"Expect: 100-continue\r\n"
         try:
             head = self._head(exchange, more, absolute=link.forward)
             connection.start(exchange, head, hold_seconds=hold_seconds)
@@ -217,6 +230,9 @@ class LeanTransport:
 
     def repeat(self, exchange: Exchange) -> None:
         """Send *exchange* once more, on a fresh connection."""
+        if self._closed:
+            exchange.fail(ConnectionFailed("the transport was closed"))
+            return
         exchange.is_repeated = True
         exchange.take_back()
         self._connect(exchange)
@@ -240,9 +256,10 @@ class LeanTransport:
         """Count *connection*, which is closed now, no longer."""
         self._connections.discard(connection)
         idle = self._idle.get(connection.address)
-        if idle is not None and connection in idle:
-            idle.remove(connection)
-            self._idle_count -= 1
+        if idle is not None:
+            if connection in idle:
+                idle.remove(connection)
+                self._idle_count -= 1
             if not idle:
                 del self._idle[connection.address]
 
@@ -283,7 +300,10 @@ class LeanTransport:
     def in_thread(self, function: Callable[[], None]) -> asyncio.Future[None]:
         """Run *function* in a thread."""
         started: Future[None] = self._threads.submit(function)
-        return asyncio.wrap_future(started)
+        future = asyncio.wrap_future(started)
+        self._working.add(future)
+        future.add_done_callback(self._working.discard)
+        return future
 
     # --- deadlines -------------------------------------------------------------------------------------------
 

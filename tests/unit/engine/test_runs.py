@@ -308,8 +308,8 @@ async def test_one_slot_serves_both_lanes_in_turn(server: HttpServer) -> None:
         (await engine.collect(transfers)).raise_for_failures()
     assert server.most_active == 1
     kinds = ["part" if "partNumber" in r.query else "small" for r in server.of("PUT")]
-    # Not strictly in turn (`test_lanes.py` proves that for lanes that both wait): a part is summed before it asks for the
-    # slot, and small files go on meanwhile. But neither lane has to see the end of the other.
+    # Not strictly in turn (`test_lanes.py` proves that for lanes that both wait): a part is summed before it asks for
+    # the slot, and small files go on meanwhile. But neither lane has to see the end of the other.
     assert len(list(itertools.groupby(kinds))) >= 10
     assert kinds.index("small") < 20
     assert "part" in kinds[:20]

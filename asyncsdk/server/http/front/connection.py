@@ -41,6 +41,9 @@ __all__ = ["Connection"]
 
 logger = logging.getLogger("asyncsdk.server")
 
+CHUNKS_KEPT = 64
+"""Pieces of a small body before they are joined: two bytes at a time would take thirty times their size."""
+
 REQUESTS_IN_TURN = 32
 """Pipelined requests answered before other connections have their turn."""
 
@@ -105,7 +108,8 @@ class Connection(Exchange):
         """Receive as the mode wants it; close what is over."""
         match self._mode:
             case Mode.HEAD:
-                if self.has_ended and not self._pending and not self._out:
+                is_last = self.has_ended or self._shared.is_closing
+                if is_last and not self._pending and not self._out:
                     self._close()
                 else:
                     self._read(not self._out)
@@ -165,6 +169,8 @@ class Connection(Exchange):
         self.expires = min(self._shared.now() + self._shared.limits.idle_seconds, self._body_expires)
         if self._mode == Mode.COLLECT:
             self._chunks += pieces
+            if len(self._chunks) > CHUNKS_KEPT:
+                self._chunks = [b"".join(self._chunks)]
         if not is_whole:
             return
         if self._mode == Mode.DRAIN:

@@ -19,7 +19,7 @@ logger = logging.getLogger("asyncsdk.server")
 
 ACCEPT_AT_ONCE = 64
 ACCEPT_PAUSE_SECONDS = 0.5
-"""How long nothing is accepted after the system had no descriptor or memory for a connection."""
+"""How long nothing is accepted after there was no descriptor, memory or place for a connection."""
 
 POLL_SECONDS = 0.01
 """How often a shutdown looks whether everything is over."""
@@ -101,6 +101,9 @@ class Front:
 
     def _acceptable(self) -> None:
         for _ in range(ACCEPT_AT_ONCE):
+            if len(self._shared.connections) >= self._shared.limits.connections and not self._make_room():
+                self._pause("all connections there may be are busy")
+                return
             try:
                 accepted, address = self._listening.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
@@ -108,12 +111,26 @@ class Front:
             except OSError as error:
                 if error.errno not in _EXHAUSTED:
                     raise
-                logger.warning("no connection can be accepted for a moment: %s", error.strerror)
-                self._accept(False)
-                self._shared.loop.call_later(ACCEPT_PAUSE_SECONDS, self._resume)
+                self._make_room()
+                self._pause(str(error.strerror))
                 return
             accepted.setblocking(False)
             Connection(self._shared, accepted, address)
+
+    def _make_room(self) -> bool:
+        """Close some of the connections that wait for a request, those first that wait longest; False for none."""
+        connections = self._shared.connections
+        wanted = len(connections) - max(1, len(connections) // 16)
+        for connection in sorted(connections, key=lambda each: each.due):
+            if len(connections) <= wanted:
+                break
+            connection.retire()
+        return len(connections) < self._shared.limits.connections
+
+    def _pause(self, reason: str) -> None:
+        logger.warning("no connection can be accepted for a moment: %s", reason)
+        self._accept(False)
+        self._shared.loop.call_later(ACCEPT_PAUSE_SECONDS, self._resume)
 
     def _resume(self) -> None:
         if not self._shared.is_closing:

@@ -1,8 +1,8 @@
 """Large bodies between socket and file: steps of work for threads of a pool.
 
 A step moves bytes for as long as the other side keeps up. When the socket has nothing for it, or takes nothing,
-for a moment, the step ends and says what to wait for: a slow client holds no thread, a fast one costs no trip through
-the event loop. Every call in here that takes long (receiving, checksums, writing, ``sendfile``) lets other threads run.
+for a moment, or little comes at a time, the step ends and says what to wait for: a slow client holds no thread, a fast
+one costs no trip through the event loop. Every call in here that takes long (receiving, checksums, writing, ``sendfile``) lets other threads run.
 Memory: one batch.
 
 The socket is non-blocking and the loop's; while a step runs, nobody else touches it.
@@ -15,6 +15,7 @@ import select
 import socket
 from collections.abc import Callable, Sequence
 from enum import Enum
+from time import perf_counter
 from typing import Generic, Protocol, TypeVar
 
 from asyncsdk.server.http.bodies import ClientGone
@@ -32,12 +33,15 @@ BATCH_BYTES = 512 * 1024
 SEND_BYTES = 4 * 1024 * 1024
 """Given to ``sendfile`` at once."""
 
-TURN_BYTES = 64 * 1024 * 1024
-"""Moved in one step, then others that wait for a thread come first."""
+TURN_SECONDS = 0.05
+"""Length of one step, then others that wait for a thread come first."""
 
-GRACE_MS = 10
+GRACE_MS = 10.0
 """How long a thread waits for the client before it gives the socket back: more than most gaps on a fast link, and
 three trips through the loop for it would cost a twentieth of that."""
+
+EARNING_BYTES = 4096
+"""Bytes that earn a millisecond of waiting: who is slower than 4 MiB/s is waited for in the loop, not in a thread."""
 
 
 T = TypeVar("T")
@@ -94,6 +98,32 @@ class Call(Generic[T]):
             self._discard(self._results.pop())
 
 
+class _Patience:
+    """How long steps may still wait for one client. It has to earn that, once the first grace is used up: a byte every
+    few milliseconds would otherwise hold a thread for as long as somebody likes to send bytes.
+    """
+
+    __slots__ = ("_left_ms", "_poll")
+
+    def __init__(self, connection: socket.socket, events: int) -> None:
+        self._poll = select.poll()
+        self._poll.register(connection.fileno(), events)
+        self._left_ms = GRACE_MS
+
+    def earn(self, size_bytes: int) -> None:
+        """Count bytes that were moved."""
+        self._left_ms = min(GRACE_MS, self._left_ms + size_bytes / EARNING_BYTES)
+
+    def wait(self) -> bool:
+        """Wait for the socket; False when it is not ready in time."""
+        if self._left_ms <= 0:
+            return False
+        started = perf_counter()
+        is_ready = bool(self._poll.poll(self._left_ms))
+        self._left_ms -= 1000 * (perf_counter() - started)
+        return is_ready
+
+
 class ReceivePump:
     """Takes the body of a PUT from the socket.
 
@@ -112,8 +142,7 @@ class ReceivePump:
         self._batched = len(first)
         self.reply = Reply(500)  # until it is finished
         self.moved = len(first)
-        self._poll = select.poll()
-        self._poll.register(connection.fileno(), select.POLLIN)
+        self._patience = _Patience(connection, select.POLLIN)
 
     @property
     def left(self) -> int:
@@ -135,15 +164,17 @@ class ReceivePump:
         return step
 
     def _receive(self, taker: Taker) -> Step:
-        turn = self.moved + TURN_BYTES
+        turn = perf_counter() + TURN_SECONDS
         receive = self._connection.recv
         while left := self.left:
             try:
                 data = receive(min(RECEIVE_BYTES, left))
             except (BlockingIOError, InterruptedError):
                 self._write(taker)  # nothing comes this moment: time to write
-                if not self._poll.poll(GRACE_MS):
+                if not self._patience.wait():
                     return Step.READABLE
+                if perf_counter() >= turn:
+                    return Step.AGAIN
                 continue
             except OSError as error:
                 raise ClientGone from error
@@ -154,7 +185,7 @@ class ReceivePump:
             self._batched += len(data)
             if self._batched >= BATCH_BYTES:
                 self._write(taker)
-                if self.moved >= turn and self.left:
+                if self.left and perf_counter() >= turn:
                     return Step.AGAIN
         self._write(taker)
         return Step.DONE
@@ -162,6 +193,7 @@ class ReceivePump:
     def _write(self, taker: Taker) -> None:
         if self._batch:
             batch: Sequence[bytes] = self._batch
+            self._patience.earn(self._batched)
             self._batch, self._batched = [], 0
             taker.write(batch)
 
@@ -188,8 +220,7 @@ class SendPump:
         self._at = found.start
         self._stop = found.stop
         self.moved = 0
-        self._poll = select.poll()
-        self._poll.register(connection.fileno(), select.POLLOUT)
+        self._patience = _Patience(connection, select.POLLOUT)
 
     def step(self) -> Step:
         try:
@@ -202,7 +233,7 @@ class SendPump:
         return step
 
     def _send(self) -> Step:
-        turn = self.moved + TURN_BYTES
+        turn = perf_counter() + TURN_SECONDS
         target = self._connection.fileno()
         while self._at < self._stop:
             try:
@@ -212,8 +243,10 @@ class SendPump:
                     continue
                 sent = os.sendfile(target, self._descriptor, self._at, min(SEND_BYTES, self._stop - self._at))
             except (BlockingIOError, InterruptedError):
-                if not self._poll.poll(GRACE_MS):
+                if not self._patience.wait():
                     return Step.WRITABLE
+                if perf_counter() >= turn:
+                    return Step.AGAIN
                 continue
             except (ConnectionError, TimeoutError) as error:
                 raise ClientGone from error
@@ -221,7 +254,8 @@ class SendPump:
                 raise OSError("the file of an object is shorter than it was")
             self._at += sent
             self.moved += sent
-            if self.moved >= turn and self._at < self._stop:
+            self._patience.earn(sent)
+            if self._at < self._stop and perf_counter() >= turn:
                 return Step.AGAIN
         return Step.DONE
 

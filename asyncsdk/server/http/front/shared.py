@@ -19,19 +19,22 @@ __all__ = ["Limits", "Member", "Shared"]
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How long clients may take, in seconds.
+    """How long clients may take, in seconds, and how many there may be.
 
     Args:
         head_seconds: From accepting a connection, or from the last reply, until the next head is whole.
         idle_seconds: Without a byte of a body, or without taking a byte of a reply.
         linger_seconds: For reading over what is still on the way after the last reply.
-        bytes_per_second: A body must come this fast on average, after the first *idle_seconds*.
+        bytes_per_second: A body must come, and a reply be taken, this fast on average, after the first *idle_seconds*.
+        connections: How many there are at most. Then those that wait for a request longest make room for new ones; when
+            all are busy, new ones wait to be accepted.
     """
 
     head_seconds: float = 90.0
     idle_seconds: float = 60.0
     linger_seconds: float = 5.0
     bytes_per_second: int = 1024
+    connections: int = 10_000
 
 
 class Member(Protocol):

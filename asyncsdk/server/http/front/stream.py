@@ -44,6 +44,7 @@ class Stream(ABC):
         "_is_shut",
         "_is_writing",
         "_out",
+        "_out_expires",
         "_shared",
         "_socket",
         "_waiter",
@@ -56,6 +57,7 @@ class Stream(ABC):
         self._shared = shared
         self._socket = accepted
         self._out = bytearray()
+        self._out_expires = NEVER
         self._waiter: asyncio.Future[None] | None = None
         self._is_reading = False
         self._is_writing = False
@@ -127,10 +129,12 @@ class Stream(ABC):
                 return
             data = data[sent:]
         self._out += data
+        limits = self._shared.limits
         if not self._is_writing:
             self._is_writing = True
-            self.expires = self._shared.now() + self._shared.limits.idle_seconds
+            self.expires = self._out_expires = self._shared.now() + limits.idle_seconds
             self._shared.loop.add_writer(self._socket, self._writable)
+        self._out_expires += len(data) / limits.bytes_per_second
 
     def _writable(self) -> None:
         try:
@@ -142,7 +146,7 @@ class Stream(ABC):
             self.break_off()
             return
         del self._out[:sent]
-        self.expires = self._shared.now() + self._shared.limits.idle_seconds
+        self.expires = min(self._shared.now() + self._shared.limits.idle_seconds, self._out_expires)
         if len(self._out) <= KEPT_BYTES:
             self._wake()
         if not self._out:
