@@ -2,7 +2,7 @@
 
 ``python -m benchmarks.loops [--case NAME ...] [--repeat 3]`` prints a table per case: wall time, CPU of client and
 server, medians. A run counts only if other programs left it the cores (``--others``, in cores they used meanwhile);
-rounds are repeated until there are enough, or ``--rounds`` were made: then the least disturbed ones count. Variants:
+rounds are repeated until each variant has ``--repeat`` such runs, or ``--rounds`` were made. Variants:
 
 - ``1 loop``: one process, one event loop, one engine.
 - ``2 threads``, ``3 threads``: one process, that many threads, each with its own event loop, engine and connections;
@@ -18,27 +18,18 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import gc
 import json
 import os
-import resource
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
-import threading
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-from asyncsdk.engine import Download, Engine, Outcome, TransferConfig, Upload
-from asyncsdk.engine.transfers import Transfer
-from asyncsdk.loops import new_event_loop
-from asyncsdk.targets import Origin, PutTarget, Target, UrlOrigin
-from asyncsdk.transport.tls import TlsConfig
+from benchmarks.loops_worker import WARM, Share
 from benchmarks.measure import pretouch, server_seconds
 from benchmarks.nginx import Nginx, make_certificate
 
@@ -46,12 +37,6 @@ __all__ = ["CASES", "Case", "main"]
 
 KIB = 1024
 MIB = 1024 * KIB
-TAKE = 64
-"""Transfers that a loop takes from the list at once, at most: what is left over at the end is little."""
-
-WARM = 900_000
-"""Number of the first object that is moved before the clock starts; each loop has a hundred."""
-
 VARIANTS = {"1 loop": (1, 1), "2 threads": (1, 2), "3 threads": (1, 3), "2 processes": (2, 1)}
 """Processes, and loops in each."""
 
@@ -89,124 +74,7 @@ CASES = tuple(
 """``large-down`` goes in ranges of 8 MiB; ``parts`` are objects of 8 MiB, one request each."""
 
 
-@dataclass(frozen=True, slots=True)
-class Share:
-    """What one process of a variant does."""
-
-    case: dict[str, Any]
-    url: str
-    ca_file: str
-    source: str
-    destination: str
-    start: int
-    step: int
-    loops: int
-    concurrency: int
-
-
-# --- the process that works ----------------------------------------------------------------------------------------
-
-
-class _SharedFeed:
-    """Gives the same transfers to the engines of several threads, each to one."""
-
-    def __init__(self, transfers: Iterator[Transfer]) -> None:
-        self._transfers = transfers
-        self._lock = threading.Lock()
-
-    async def take(self, want: int) -> Sequence[Transfer]:
-        with self._lock:
-            return [transfer for _, transfer in zip(range(min(want, TAKE)), self._transfers, strict=False)]
-
-    async def renew(self, transfer: Upload | Download, *, first_part: int = 1) -> Target | Origin | None:
-        return None
-
-    async def settle(self, outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
-        return outcomes
-
-
-def _transfers(share: Share, place: str, numbers: range) -> Iterator[Transfer]:
-    size, direction = share.case["size_bytes"], share.case["direction"]
-    made: list[Transfer] = []
-    for number in numbers:
-        name = f"{place}{number:06d}"
-        if direction == "up":
-            made.append(Upload(Path(share.source), PutTarget(f"{share.url}/{name}")))
-        else:
-            # Parts share few names: fresh memory would be what is measured.
-            path = Path(share.destination, str(number // 1000), f"{place}{number if size < MIB else number % 32:06d}")
-            path.parent.mkdir(exist_ok=True)
-            made.append(Download(UrlOrigin(f"{share.url}/{size}/{name}", size_bytes=size), path))
-    return iter(made)
-
-
-async def _loop(share: Share, number: int, feed: _SharedFeed, start: threading.Barrier) -> int:
-    each, rest = divmod(share.concurrency, share.loops)
-    concurrency = each + (number < rest)
-    config = TransferConfig(
-        concurrency=concurrency, large_objects=max(1, 4 // share.loops), tls=TlsConfig(ca_file=share.ca_file or None)
-    )
-    warm = 4 * concurrency if share.case["size_bytes"] <= config.multipart_threshold else 1
-    first = WARM + 100 * (share.start + number)
-    async with Engine(config) as engine:
-        await _move(engine, _SharedFeed(_transfers(share, "w", range(first, first + warm))))
-        start.wait()
-        start.wait()
-        return await _move(engine, feed)
-
-
-async def _move(engine: Engine, feed: _SharedFeed) -> int:
-    count = 0
-    async with engine.run(feed) as outcomes:
-        async for outcome in outcomes:
-            if outcome.error is not None:
-                raise outcome.error
-            count += 1
-    return count
-
-
-def work(share: Share) -> int:
-    """Do *share* between the lines ``ready`` and ``go``, and print what it cost."""
-    case = share.case
-    feed = _SharedFeed(_transfers(share, "m", range(share.start, case["count"], share.step)))
-    barrier = threading.Barrier(share.loops + 1, timeout=120)
-    moved: list[int] = []
-    failures: list[BaseException] = []
-
-    def thread(number: int) -> None:
-        loop = new_event_loop()
-        try:
-            moved.append(loop.run_until_complete(_loop(share, number, feed, barrier)))
-        except BaseException as error:  # noqa: BLE001  # raised again by the main thread, whatever it is
-            failures.append(error)
-            barrier.abort()
-        finally:
-            loop.close()
-
-    threads = [threading.Thread(target=thread, args=(number,)) for number in range(share.loops)]
-    for one in threads:
-        one.start()
-    with contextlib.suppress(threading.BrokenBarrierError):
-        barrier.wait()
-        gc.collect()
-        gc.freeze()
-        print("ready", flush=True)
-        sys.stdin.readline()
-        before, started = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
-        barrier.wait()
-    for one in threads:
-        one.join()
-    if failures:
-        raise failures[0]
-    ended, after = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF)
-    user, system = after.ru_utime - before.ru_utime, after.ru_stime - before.ru_stime
-    print(json.dumps({"count": sum(moved), "started": started, "ended": ended, "user": user, "system": system}))
-    return 0
-
-
 COLUMNS = ("wall", "client", "user", "server", "others")
-
-# --- the process that measures -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,8 +131,9 @@ def measure(case: Case, variant: str, folder: Path, nginx: Nginx) -> Cost:
             stack.enter_context(
                 _worker(
                     Share(
-                        asdict(case), url, str(ca_file) if case.is_tls else "", str(folder / str(case.size_bytes)),
-                        str(destination), number, processes, loops, case.concurrency // processes,
+                        case.direction, case.count, case.size_bytes, url, str(ca_file) if case.is_tls else "",
+                        str(folder / str(case.size_bytes)), str(destination), number, processes, loops,
+                        case.concurrency // processes,
                     )
                 )
             )
@@ -296,7 +165,7 @@ def _busy_seconds() -> float:
 
 @contextlib.contextmanager
 def _worker(share: Share) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-m", "benchmarks.loops", "--share", json.dumps(asdict(share))]
+    command = [sys.executable, "-m", "benchmarks.loops_worker", json.dumps(asdict(share))]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdin is not None
     assert process.stdout is not None
@@ -349,34 +218,32 @@ def _table(case: Case, costs: dict[str, list[Cost]]) -> str:
     lines = [
         f"\n{case.name}: {case.count:,} x {size}, {case.concurrency} connections; bound {bound:.2f} s",
         "",
-        "| variant | wall s (range) | wall, of 1 loop | client CPU s | of it user | server CPU s | others, cores |",
+        "| variant | wall s (range) | wall, of 1 loop | client CPU s | of it user | server CPU s | runs; others |",
         "|---|---|---|---|---|---|---|",
     ]
     for variant, found in middle.items():
         walls = [run.wall for run in costs[variant]]
         lines.append(
             f"| {variant} | {found['wall']:.2f} ({min(walls):.2f}-{max(walls):.2f}) | {found['wall'] / one['wall']:.2f}"
-            f" | {found['client']:.2f} | {found['user']:.2f} | {found['server']:.2f} | {found['others']:.2f} |"
+            f" | {found['client']:.2f} | {found['user']:.2f} | {found['server']:.2f}"
+            f" | {len(walls)}; {found['others']:.2f} |"
         )
     return "\n".join(lines)
 
 
-def _quiet(runs: list[Cost], count: int) -> list[Cost]:
-    """Return the *count* runs that were disturbed least."""
-    return sorted(runs, key=lambda run: run.others)[:count]
+def _quiet(runs: list[Cost], others: float) -> list[Cost]:
+    """Return the runs in which other programs used at most so many cores; if there is none, the one disturbed least."""
+    return [run for run in runs if run.others <= others] or [min(runs, key=lambda run: run.others)]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure the cases asked for and print a table for each."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.loops", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--case", action="append", metavar="NAME", help="the beginning of a name; default: all")
-    parser.add_argument("--repeat", type=int, default=3, metavar="N", help="runs of each variant (3)")
+    parser.add_argument("--repeat", type=int, default=3, metavar="N", help="undisturbed runs of each variant (3)")
     parser.add_argument("--others", type=float, default=0.15, metavar="CORES", help="most that others may use (0.15)")
     parser.add_argument("--rounds", type=int, default=9, metavar="N", help="rounds to be made at most (9)")
-    parser.add_argument("--share", help=argparse.SUPPRESS)
     asked = parser.parse_args(arguments)
-    if asked.share:
-        return work(Share(**json.loads(asked.share)))
     chosen = [case for case in CASES if not asked.case or case.name.startswith(tuple(asked.case))]
     memory = Path("/dev/shm")
     parent = memory if memory.is_dir() else None
@@ -391,7 +258,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     print(case.name, variant, runs[-1], file=sys.stderr, flush=True)
                 if all(sum(run.others <= asked.others for run in runs) >= asked.repeat for runs in costs.values()):
                     break
-            print(_table(case, {variant: _quiet(runs, asked.repeat) for variant, runs in costs.items()}), flush=True)
+            print(_table(case, {variant: _quiet(runs, asked.others) for variant, runs in costs.items()}), flush=True)
     return 0
 
 

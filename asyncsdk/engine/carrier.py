@@ -15,7 +15,7 @@ from asyncsdk.checksums import Crc32c, crc32c
 from asyncsdk.engine.downloads import Fetch, NoRanges
 from asyncsdk.engine.redirects import REDIRECTS
 from asyncsdk.engine.small_downloads import SmallFetch
-from asyncsdk.engine.sources import FileSource, read_or_open
+from asyncsdk.engine.sources import FileSource, MemorySource, read_or_open
 from asyncsdk.engine.transfers import Download, Outcome, Upload
 from asyncsdk.engine.uploads import asks_for_checksum, check_expected, is_confirmed, with_checksum
 from asyncsdk.engine.work import UrlExpired, Work
@@ -55,7 +55,6 @@ class Carrier(Exchange):
         "_is_pulling",
         "_loop",
         "_small",
-        "_told",
         "_work",
     )
 
@@ -66,7 +65,6 @@ class Carrier(Exchange):
         self._has_slot = False
         self._is_its_turn = False  # it waited for the slot it has
         self._is_pulling = False
-        self._told: asyncio.Future[None] | None = None
         self._work: Work | None = None
         self._file: FileSource | None = None
         self._fetch: Fetch | SmallFetch | None = None
@@ -142,8 +140,7 @@ class Carrier(Exchange):
                 self._fetch = self._fetcher(work, transfer)
                 self.request = self._fetch.request(work.moved)
             elif not self._prepare_upload(work, transfer):
-                self._clear()
-                express.hand_over(work, None)
+                self._leave(work, None)
                 return False
             express.was_slow(started)
             work.attempts = 1
@@ -173,8 +170,6 @@ class Carrier(Exchange):
         if isinstance(found, FileSource):
             self._file = found
             body = FileBody(found.fd, 0, found.stop, name=found.name, checksum=Crc32c())
-            if asks_for_checksum(headers):
-                return False
         else:
             data = found if isinstance(found, bytes) else bytes(found)  # type: ignore[arg-type]  # a view: see `takes`
             body = BytesBody(data)
@@ -189,6 +184,8 @@ class Carrier(Exchange):
             check_expected(upload, checksum)
             if headers and asks_for_checksum(headers):
                 headers = with_checksum(headers, checksum)
+        elif asks_for_checksum(headers):
+            return False
         self.request = Request(target.method, target.url, headers, body, None, work.moved, None, config.timeouts)
         return True
 
@@ -217,9 +214,6 @@ class Carrier(Exchange):
 
     def fail(self, error: Exception) -> None:
         """Leave what failed to the workers of the run, or tell that it failed for good, and go on."""
-        if self._told is not None:
-            self._told.set_result(None)
-            return
         work = self._work
         if work is None:
             return  # it was abandoned
@@ -267,6 +261,9 @@ class Carrier(Exchange):
             self._express.hand_over(work, result)
 
     def _failed(self, work: Work, error: AsyncSDKError | UrlExpired | NoRanges) -> None:
+        if not isinstance(error, AsyncSDKError) or not work.is_final(error, 1):
+            self._leave(work, error)
+            return
         if self._file is not None and isinstance(error, (ResponseError, ChecksumMismatch, RequestError)):
             # A file that changed while it was read fails in many ways; say what is behind them.
             try:
@@ -274,13 +271,15 @@ class Carrier(Exchange):
             except SourceChanged as changed:
                 changed.__cause__ = error
                 error = changed
-        if isinstance(error, AsyncSDKError) and work.is_final(error, 1):
-            self._clear()
-            self._express.finish(work.failed(error))
-        else:
-            self._leave(work, None if isinstance(error, NoRanges) else error)
+        self._clear()
+        self._express.finish(work.failed(error))
 
     def _leave(self, work: Work, error: Exception | None) -> None:
+        body = self.request.body
+        if self._file is not None:
+            work.opened, self._file = self._file, None
+        elif isinstance(body, BytesBody):
+            work.opened = MemorySource(body.data, self._checksum)  # what is sent again is what was sent
         self._clear()
         work.failed_once(error)
         self._express.hand_over(work, None)
@@ -291,10 +290,6 @@ class Carrier(Exchange):
         """Stop what is under way. Returns what has to end by itself before `drop` may be called."""
         if self._work is None:
             return []
-        if self.connection is None and self.connecting is None:
-            # It failed already, and is told of it as soon as a thread lets go of its file.
-            self._told = self._loop.create_future()
-            return [self._told]
         connecting = self.connecting
         using = self._express.transport.abandon(self)
         return [future for future in (connecting, using) if future is not None]

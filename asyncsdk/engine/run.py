@@ -22,7 +22,7 @@ from asyncsdk.engine.settling import Settler
 from asyncsdk.engine.strays import StrayCancelledError, is_stray, no_strays, stray_failure
 from asyncsdk.engine.transfers import Download, Outcome, Refused, Skipped, Transfer, Upload
 from asyncsdk.engine.work import Resources, Work
-from asyncsdk.errors import ConfigError, TransferError
+from asyncsdk.errors import AsyncSDKError, ConfigError, TransferError
 from asyncsdk.transport.lean import LeanTransport
 
 __all__ = ["Run"]
@@ -182,11 +182,21 @@ class Run(AsyncIterator[Outcome]):
             try:
                 if self._express is not None:
                     await self._express.aclose()
-                for _, found in self._large.drain():
-                    if found is not None:
-                        found.discard()
+                self._discard_waiting()
             finally:
                 self._settler.work_is_over()
+
+    def _discard_waiting(self) -> None:
+        """Close and remove what belongs to transfers that were begun and now wait for a worker that will not come."""
+        for item in self._small.drain():
+            if isinstance(item, Work):
+                item.discard()
+        for _, found in self._large.drain():
+            if found is not None:
+                try:
+                    found.discard()
+                except AsyncSDKError as error:  # the others are to be removed all the same
+                    self._fail(error)
 
     async def _take_all(self) -> None:
         while True:

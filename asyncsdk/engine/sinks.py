@@ -76,8 +76,11 @@ class PartFile:
         return Path(self._path)
 
     def check(self) -> None:
-        """Raise when the destination can be seen to be impossible, before anything is fetched."""
-        if self.destination.is_dir():
+        """Raise when the destination can be seen to be impossible, before anything is fetched.
+
+        A link is no folder, wherever it leads: it is replaced, never followed.
+        """
+        if self.destination.is_dir() and not self.destination.is_symlink():
             raise DestinationUnwritable(
                 f"{self.destination}: is a folder; give the path of the file to be", destination=self._path
             )
@@ -139,10 +142,9 @@ class PartFile:
             os.close(fd)  # some file systems report a full disk only now
             os.replace(temporary, destination)  # noqa: PTH105
             self._temporary = None
-        except IsADirectoryError:
-            self.check()
-            raise
         except (OSError, ValueError) as error:
+            if isinstance(error, IsADirectoryError):
+                self.check()
             raise os_error(error, "destination", destination=destination) from error
 
     def truncate(self, size_bytes: int) -> None:

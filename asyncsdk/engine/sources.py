@@ -117,6 +117,9 @@ class MemorySource:
     async def aclose(self) -> None:
         """Nothing was opened."""
 
+    def close(self) -> None:
+        """Nothing was opened."""
+
 
 # --- files ---------------------------------------------------------------------------------------------------
 

@@ -69,7 +69,8 @@ async def upload(work: Work, send: Callable[[Work, OpenSource], Awaitable[Outcom
     Raises:
         SourceChanged: It did change, also when that made the server or the checksum refuse it.
     """
-    source = await open_source(work)
+    opened, work.opened = work.opened, None
+    source: OpenSource = await open_source(work) if opened is None else opened
     try:
         try:
             return await send(work, source)

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 
@@ -26,6 +26,9 @@ from asyncsdk.errors import AsyncSDKError, ConnectionFailed, RequestTimeout, Res
 from asyncsdk.targets import Origin, Target
 from asyncsdk.transport.base import Reply, Request, Transport
 from asyncsdk.transport.threads import Threads
+
+if TYPE_CHECKING:
+    from asyncsdk.engine.sources import FileSource, MemorySource
 
 __all__ = ["SMALL_BYTES", "Count", "Resources", "UrlExpired", "Work", "header", "renewed"]
 
@@ -86,6 +89,7 @@ class Work:
         transfer: As it was given.
         feed: Where fresh URLs come from; None: nowhere.
         attempts: Requests tried for it, of the part tried most often.
+        opened: Its source, when the express lane opened it and left the rest to a worker.
     """
 
     __slots__ = (
@@ -97,6 +101,7 @@ class Work:
         "_started",
         "attempts",
         "feed",
+        "opened",
         "resources",
         "transfer",
     )
@@ -106,6 +111,7 @@ class Work:
         self.transfer = transfer
         self.feed = feed
         self.attempts = 0
+        self.opened: FileSource | MemorySource | None = None
         self._first_error: Exception | None = None
         self._meter = meter
         self._bytes_moved = 0
@@ -129,6 +135,12 @@ class Work:
         attempt when there is no error. What it moved no longer counts."""
         self.take_back()
         self._first_error = error
+
+    def discard(self) -> None:
+        """Close what was opened for it: nobody takes it up any more."""
+        opened, self.opened = self.opened, None
+        if opened is not None:
+            opened.close()
 
     def failed(self, error: AsyncSDKError) -> Outcome:
         """Return the outcome of failing with *error*; bytes that had moved no longer count."""

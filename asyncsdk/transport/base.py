@@ -22,6 +22,7 @@ from asyncsdk.checksums import Crc32c
 from asyncsdk.errors import ConfigError, SourceChanged, os_errors, redact_url
 
 __all__ = [
+    "NOT_IDEMPOTENT",
     "Body",
     "BytesBody",
     "FileBody",
@@ -38,7 +39,8 @@ __all__ = [
 MAX_KEPT_BODY_BYTES = 64 * 1024
 """How much of a body nobody wants is kept: enough for any error message."""
 
-_NOT_IDEMPOTENT = frozenset({"POST", "PATCH"})
+NOT_IDEMPOTENT = frozenset({"POST", "PATCH"})
+"""Methods that may do more when they are sent twice (RFC 9110 section 9.2.2)."""
 
 OnBytes = Callable[[int], None]
 """Called with the number of bytes that just moved; must not block or raise. Negative: a body is sent once more, because
@@ -259,11 +261,8 @@ class Request:
 
     @property
     def is_repeatable(self) -> bool:
-        """Whether sending it twice does no more than sending it once, by its method alone.
-
-        Source: RFC 9110 section 9.2.2 (idempotent methods).
-        """
-        return self.method not in _NOT_IDEMPOTENT
+        """Whether sending it twice does no more than sending it once, by its method alone."""
+        return self.method not in NOT_IDEMPOTENT
 
     def __repr__(self) -> str:
         size = None if self.body is None else self.body.size_bytes

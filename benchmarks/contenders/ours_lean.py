@@ -35,7 +35,7 @@ class OursLean(Ours):
         posters = [_Poster(self._transport, f"{self.job.endpoint}/post", left) for _ in range(self.concurrency)]
         for poster in posters:
             poster.go_on()
-        await asyncio.gather(*(poster.end for poster in posters))
+        await asyncio.gather(*(poster.ended for poster in posters))
 
 
 class _Poster(Exchange):
@@ -47,12 +47,12 @@ class _Poster(Exchange):
         self._transport = transport
         self._left = left
         self._expected = b'{"received":%d}' % len(POST_BODY)
-        self.end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def go_on(self) -> None:
         """Begin the next, if there is one."""
         if next(self._left, None) is None:
-            self.end.set_result(None)
+            self.ended.set_result(None)
         else:
             self.reported = 0
             self._transport.begin(self)
@@ -66,7 +66,7 @@ class _Poster(Exchange):
 
     def fail(self, error: Exception) -> None:
         """End the work."""
-        self.end.set_exception(error)
+        self.ended.set_exception(error)
 
 
 if __name__ == "__main__":

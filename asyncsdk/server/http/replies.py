@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, field
+from random import getrandbits
 from typing import Any
 
 import orjson
 
-from asyncsdk.domain.ids import make_id
 from asyncsdk.errors import (
     AsyncSDKError,
     ConfigError,
@@ -123,7 +123,11 @@ def request_id_of(scope: Scope) -> str:
 
 def request_id_from(given: bytes | None) -> str:
     """Return the id of a request whose header ``x-request-id`` is *given*; None when it has none."""
-    return given.decode() if given is not None and _REQUEST_ID.fullmatch(given) else make_id()
+    return given.decode() if given is not None and _REQUEST_ID.fullmatch(given) else _new_id()
+
+
+def _new_id() -> str:
+    return f"{getrandbits(96):024x}"  # nobody has to fail at guessing it, and `make_id` takes 2 us
 
 
 def error_status(error: AsyncSDKError) -> int:

@@ -97,9 +97,7 @@ class HttpServer:
         self._app.close()
 
     async def _serve(self, on_ready: Callable[[str], None] | None) -> None:
-        limits = Limits(
-            head_seconds=KEEP_ALIVE_SECONDS, idle_seconds=IDLE_SECONDS, connections=connection_limit()
-        )
+        limits = Limits(head_seconds=KEEP_ALIVE_SECONDS, idle_seconds=IDLE_SECONDS, connections=connection_limit())
         objects = ObjectBytes(self._backend.objects, self._backend.signer)
         front = Front(self._socket, self._app, objects, self._pool, limits)
         with self._lock:
@@ -170,8 +168,9 @@ def serve(
 def connection_limit() -> int:
     """Return how many connections leave descriptors for files and the database, whatever they all are at."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    descriptors = MAX_DESCRIPTORS if soft == resource.RLIM_INFINITY else min(soft, MAX_DESCRIPTORS)
     # A connection has three at most: its socket, and the two files of an upload in parts.
-    return max(MIN_CONNECTIONS, (min(soft, MAX_DESCRIPTORS) - RESERVED_DESCRIPTORS) // 3)
+    return max(MIN_CONNECTIONS, (descriptors - RESERVED_DESCRIPTORS) // 3)
 
 
 def _take_all_descriptors() -> None:

@@ -13,6 +13,7 @@ __all__ = ["rename_new"]
 _AT_FDCWD = -100
 _RENAME_NOREPLACE = 1
 _NOT_SUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}
+_NO_LINKS = {*_NOT_SUPPORTED, errno.EPERM, errno.EACCES, errno.EMLINK}
 
 
 @cache
@@ -30,13 +31,14 @@ def _renameat2() -> Any:
 def rename_new(source: str, target: str) -> bool:
     """Rename a file unless something has the name *target* already; False then, and nothing is changed.
 
-    Looking and renaming are one step where the system can do it (Linux, and most of its file systems); elsewhere
-    another process may make the name in between, and loses what it made.
+    Looking and renaming are one step where the system can do it (Linux, and most of its file systems). Elsewhere the
+    file gets a second name and loses the first one: a crash in between leaves both. Only without hard links another
+    process may make the name in between, and loses what it made.
 
     Raises:
         OSError: The file cannot be renamed.
 
-    Source: renameat2(2), RENAME_NOREPLACE.
+    Source: renameat2(2), RENAME_NOREPLACE; link(2).
     """
     renameat2 = _renameat2()
     if renameat2 is not None:
@@ -47,6 +49,16 @@ def rename_new(source: str, target: str) -> bool:
             return False
         if number not in _NOT_SUPPORTED:
             raise OSError(number, os.strerror(number), source, None, target)
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+    else:
+        os.unlink(source)  # noqa: PTH108  # names come as text
+        return True
     if os.path.lexists(target):
         return False
     os.rename(source, target)  # noqa: PTH104  # names come as text

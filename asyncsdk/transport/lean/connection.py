@@ -123,11 +123,9 @@ class Connection:
         try:
             if self._pipe is not None:
                 head = self._pipe.encrypt(head)
-            if size > SMALL_BYTES and not hold_seconds:
-                self._send_rest(memoryview(head), 0)
-                return
             self._is_holding = hold_seconds > 0
-            count = self._sock.send(head)
+            # With a large body behind it, the head is left to the sender.
+            count = self._sock.send(head) if size <= SMALL_BYTES or self._is_holding else 0
         except BlockingIOError:
             count = 0
         except OSError as error:
@@ -142,7 +140,7 @@ class Connection:
                 exchange.moved(size)
             self._all_sent()
         else:
-            self._is_holding = False  # a full socket on an idle connection: not worth a state of its own
+            self._is_holding = False  # a full socket on an idle connection is not worth a state of its own
             self._send_rest(memoryview(head)[count:], size if size <= SMALL_BYTES else 0)
 
     def _let_go(self, exchange: Exchange) -> None:

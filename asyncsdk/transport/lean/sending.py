@@ -119,7 +119,10 @@ class Sender:
         """
         for _ in range(_STEPS_PER_TURN):
             if self._pending:
-                count = self._sock.send(self._pending)
+                try:
+                    count = self._sock.send(self._pending)
+                except BlockingIOError:  # what went before filled it to the last byte
+                    return Progress.FULL
                 left = len(self._pending) - count
                 self._pending = self._pending[count:] if left else memoryview(b"")
                 if self._pending_body > left:  # the body comes last, and is never longer than what it became

@@ -14,7 +14,7 @@ from time import monotonic
 import anyio
 
 from asyncsdk.errors import ConfigError, ConnectionFailed, redact_url
-from asyncsdk.transport.base import Reply, Request, Timeouts
+from asyncsdk.transport.base import NOT_IDEMPOTENT, Reply, Request, Timeouts
 from asyncsdk.transport.lean.connecting import Connector
 from asyncsdk.transport.lean.connection import Connection
 from asyncsdk.transport.lean.exchange import Exchange, Waiter
@@ -122,7 +122,7 @@ class LeanTransport:
         address, exchange.target = split_url(exchange.request.url)
         exchange.address = address
         idle = self._idle.get(address)
-        if idle and not exchange.may_be_repeated:
+        if idle and exchange.request.method in NOT_IDEMPOTENT:
             while idle and not idle[-1].link.is_quiet():
                 idle[-1].close()  # takes itself from the list
         if idle:

@@ -87,3 +87,22 @@ async def test_nobody_waits_for_a_client_that_is_gone() -> None:
     assert stream.is_broken
     stream.write(b"into the void")
     stream._socket.close()
+
+
+async def test_a_client_that_takes_a_byte_now_and_then_is_not_waited_for_for_ever() -> None:
+    """Each byte comes soon enough; but a reply has to be taken at 1 KiB/s, after the first minute."""
+    stream, client = streams()
+    now = [0.0]
+    stream._shared.now = lambda: now[0]
+    stream.write(bytes(KEPT_BYTES))
+    kept = len(stream._out)
+    for _ in range(20):
+        now[0] += 59
+        client.recv(8_000)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    assert stream._out
+    assert stream.expires == 60 + kept / 1024 < now[0]
+    stream._detach()
+    stream._socket.close()
+    client.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import os
 import subprocess
 import sys
@@ -80,11 +82,17 @@ def test_opening_what_never_arrived_is_refused(objects: LocalObjects) -> None:
         objects.open_staged(make_id(), "00000000")
 
 
-@pytest.fixture(params=[True, False], ids=["renameat2", "without renameat2"])
+def no_links(*_: object) -> None:
+    raise PermissionError(errno.EPERM, "Operation not permitted")
+
+
+@pytest.fixture(params=["renameat2", "links", "neither"])
 def renaming(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """The system call that never replaces, and what stands in for it."""
-    if not request.param:
+    if request.param != "renameat2":
         monkeypatch.setattr(placing, "_renameat2", lambda: None)
+    if request.param == "neither":
+        monkeypatch.setattr("os.link", no_links)
 
 
 @pytest.mark.usefixtures("renaming")
@@ -115,6 +123,29 @@ def test_a_name_that_cannot_be_given_is_an_error(objects: LocalObjects, tmp_path
         placing.rename_new(str(tmp_path / "absent"), str(tmp_path / "name"))
 
 
+def test_without_renameat2_a_name_made_this_moment_is_not_replaced(
+    objects: LocalObjects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Looking first and renaming then would take away what another process made, and may have committed, between."""
+    monkeypatch.setattr(placing, "_renameat2", lambda: None)
+    object_id, digest = make_id(), crc32c_hex(crc32c(b"bytes"))
+    target = objects.staged_path(object_id, digest)
+    target.parent.mkdir(parents=True)
+    temporary = target.with_suffix(".tmp")
+    temporary.write_bytes(b"bytes")
+
+    def lexists(_: object) -> bool:
+        target.write_bytes(b"bytes")  # the other process, right after the look
+        return False
+
+    monkeypatch.setattr("os.path.lexists", lexists)
+    lexists(target)
+    before = target.stat().st_ino
+    objects.place(temporary, object_id, digest)
+    assert target.stat().st_ino == before
+    assert len(files_below(objects.folder / "objects")) == 1
+
+
 def test_one_sync_serves_many_objects(objects: LocalObjects, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
     monkeypatch.setattr("asyncsdk.server.objects.local.make_durable", lambda *given: calls.append(given))
@@ -139,6 +170,49 @@ def test_without_syncfs_every_file_is_synced(objects: LocalObjects, monkeypatch:
     monkeypatch.setattr("os.fsync", lambda descriptor: (synced.append(descriptor), real(descriptor)))
     objects.publish([stage(objects, b"%d" % index) for index in range(3)])
     assert len(synced) >= 3
+
+
+def test_without_syncfs_new_folders_are_synced_too(objects: LocalObjects, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A day's folder is itself a name in a folder; without that, all that lies in it is lost with the power."""
+    opened: list[Path] = []
+    real = os.open
+    monkeypatch.setattr(syncing, "_libc_function", lambda _: None)
+    staged = stage(objects, b"bytes")
+    monkeypatch.setattr("os.open", lambda path, flags: (opened.append(Path(path)), real(path, flags))[1])
+    objects.publish([staged])
+    path = objects.staged_path(*staged)
+    assert opened == [path, path.parent, path.parent.parent]
+
+
+def test_after_a_sync_failed_every_file_is_asked_for_itself(
+    objects: LocalObjects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system tells a lost write to the first who syncs; the bytes may be those of another commit."""
+
+    def fail(_: int) -> int:
+        ctypes.set_errno(errno.EIO)
+        return -1
+
+    monkeypatch.setattr(syncing, "_failed_at", set())
+    monkeypatch.setattr(syncing, "_libc_function", lambda _: fail)
+    first, second = stage(objects, b"first"), stage(objects, b"second")
+    with pytest.raises(DestinationUnwritable):
+        objects.publish([first])
+    monkeypatch.setattr(syncing, "_libc_function", lambda _: lambda _: 0)
+    synced: list[int] = []
+    monkeypatch.setattr("os.fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_ino))
+    objects.publish([second])
+    assert objects.staged_path(*second).stat().st_ino in synced
+
+
+def test_a_reservation_that_can_only_fail_takes_no_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """File systems give what they have before they say that it is not enough, and that stays taken."""
+    monkeypatch.setattr(syncing, "_libc_function", lambda _: pytest.fail)
+    with (tmp_path / "file").open("wb") as file:
+        space = os.fstatvfs(file.fileno())
+        with pytest.raises(OSError, match="No space left"):
+            syncing.reserve(file.fileno(), space.f_blocks * space.f_frsize + 1)
+        assert os.fstat(file.fileno()).st_blocks == 0
 
 
 @pytest.mark.parametrize("has_call", [True, False])

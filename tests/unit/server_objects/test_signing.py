@@ -66,3 +66,24 @@ def test_a_key_cannot_be_turned_into_a_url_signature_nor_anything_odd_be_signed(
 def test_a_secret_of_another_length_is_refused() -> None:
     with pytest.raises(ConfigError):
         Signer(b"short")
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "",
+        "signature=",
+        "&signature=",
+        "&signature=\xe9",
+        "a\n&signature=" + "0" * 64,
+        "&signature=" * 5000,
+        "a=b&" * 15000,
+    ],
+)
+def test_what_is_no_signed_query_is_refused_whatever_it_is(query: str) -> None:
+    with pytest.raises(PermissionDenied):
+        SIGNER.check_url("GET", f"/objects/{ID}", query)
+    for path in (ID, f"/objects/{ID}\n", f"/objects/../objects/{ID}", f"//objects/{ID}", f"/Objects/{ID}", ""):
+        signed = SIGNER.sign_url("GET", ID, {"crc32c": "00000000"}, expires_at=1000).partition("?")[2]
+        with pytest.raises(PermissionDenied):
+            SIGNER.check_url("GET", path, signed, now=0)

@@ -108,11 +108,16 @@ class Connection(Exchange):
         """Receive as the mode wants it; close what is over."""
         match self._mode:
             case Mode.HEAD:
-                is_last = self.has_ended or self._shared.is_closing
-                if is_last and not self._pending and not self._out:
-                    self._close()
-                else:
+                if self._pending or self._out:
                     self._read(not self._out)
+                elif self.has_ended:
+                    self._close()
+                elif self._shared.is_closing:  # since the reply began, which promised that the connection goes on
+                    self._stays = False
+                    self._next()
+                    self._settle()
+                else:
+                    self._read(True)
             case Mode.COLLECT | Mode.DRAIN:
                 self._read(True)
             case Mode.HANDED:

@@ -100,10 +100,10 @@ class Front:
                 self._shared.loop.remove_reader(self._listening)
 
     def _acceptable(self) -> None:
-        for _ in range(ACCEPT_AT_ONCE):
-            if len(self._shared.connections) >= self._shared.limits.connections and not self._make_room():
-                self._pause("all connections there may be are busy")
-                return
+        connections, most = self._shared.connections, self._shared.limits.connections
+        if len(connections) >= most and not self._make_room():  # asked here, where somebody is known to wait
+            self._pause("all connections there may be are busy")
+        for _ in range(min(ACCEPT_AT_ONCE, most - len(connections))):
             try:
                 accepted, address = self._listening.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):

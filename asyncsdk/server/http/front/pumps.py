@@ -2,7 +2,8 @@
 
 A step moves bytes for as long as the other side keeps up. When the socket has nothing for it, or takes nothing,
 for a moment, or little comes at a time, the step ends and says what to wait for: a slow client holds no thread, a fast
-one costs no trip through the event loop. Every call in here that takes long (receiving, checksums, writing, ``sendfile``) lets other threads run.
+one costs no trip through the event loop. Every call in here that takes long (receiving, checksums, writing,
+``sendfile``) lets other threads run.
 Memory: one batch.
 
 The socket is non-blocking and the loop's; while a step runs, nobody else touches it.
