@@ -8,6 +8,7 @@ import gc
 import os
 import ssl
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -451,3 +452,84 @@ async def test_an_error_of_the_file_leaves_nothing_behind(transport: LeanTranspo
             await transport.send(Request("PUT", server.url(), body=FileBody(file.fileno(), 0, 6)))
         assert not transport._connections
         assert transport._idle_count == 0
+
+
+# --- odd moments -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("room", [True, False])
+async def test_what_tls_has_to_say_by_itself_is_said_or_ends_the_connection(
+    transport: LeanTransport, server_context: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch, room: bool
+) -> None:
+    """A key update is answered at once while nothing is being sent; a full socket then ends an idle connection."""
+    answers: list[bytes] = []
+
+    def take_output(pipe: TlsPipe) -> bytes:
+        answers.append(b"")
+        return b"" if room else bytes(64_000_000)
+
+    async with WireServer(then(OK, OK), tls=server_context) as server:
+        await get(transport, server.url())
+        monkeypatch.setattr(TlsPipe, "has_output", True)
+        monkeypatch.setattr(TlsPipe, "take_output", take_output)
+        (connection,) = transport._connections
+        assert connection._pipe is not None
+        connection._decrypt(connection._pipe)
+        assert answers == [b""]
+        assert connection.is_closed is not room
+
+
+async def test_a_socket_that_is_full_when_a_request_begins_sends_it_later(transport: LeanTransport) -> None:
+    """Whole, and counted once."""
+    wait = asyncio.Event()
+
+    async def script(connection: Wire) -> None:
+        await connection.request()
+        await connection.send(OK)
+        await wait.wait()
+        junk = await connection.reader.readuntil(b"PUT ")
+        connection.reader._buffer[:0] = b"PUT "  # type: ignore[attr-defined]
+        assert set(junk[:-4]) == {0}
+        await connection.request()
+        await connection.send(OK)
+
+    async with WireServer(script, receive_buffer=64 * 1024) as server:
+        await get(transport, server.url())
+        (connection,) = transport._connections
+        with pytest.raises(BlockingIOError):
+            while True:
+                connection.link.sock.send(bytes(65_536))
+        sent: list[int] = []
+        task = asyncio.create_task(put(transport, server.url(), b"y" * 10_000, on_sent=sent.append))
+        await asyncio.sleep(0.02)
+        assert sent == []
+        wait.set()
+        assert (await task).body == b"ok"
+        assert sum(sent) == 10_000
+        assert server.requests[-1].body == b"y" * 10_000
+
+
+async def test_what_is_known_of_servers_that_refuse_is_bounded(transport: LeanTransport) -> None:
+    """And is forgotten after a while."""
+    async with WireServer(polite()) as server:
+        await get(transport, server.url())
+        (connection,) = transport._connections
+        for number in range(1000):
+            transport.was_refused(replace(connection.address, authority=f"h{number}"), held=False)
+        assert len(transport._refused) <= 257
+        transport._refused = {connection.address: 0.0}
+        await put(transport, server.url(), bytes(2_000_000))
+        assert not transport._refused
+        assert "expect" not in server.requests[-1].headers
+
+
+async def test_it_says_which_loops_it_can_run_on(transport: LeanTransport, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that watch sockets."""
+    loop = asyncio.get_running_loop()
+    assert LeanTransport.can_run(loop)
+
+    def refuse(*arguments: object) -> None:
+        raise NotImplementedError
+
+    monkeypatch.setattr(loop, "add_reader", refuse)
+    assert not LeanTransport.can_run(loop)

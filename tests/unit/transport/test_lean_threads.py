@@ -15,7 +15,7 @@ import pytest
 
 from asyncsdk.checksums import Crc32c
 from asyncsdk.errors import ConnectionFailed
-from asyncsdk.transport.base import FileBody, Reply, ReplyHead, Request, Sink, Timeouts
+from asyncsdk.transport.base import BytesBody, FileBody, Reply, ReplyHead, Request, Sink, Timeouts
 from asyncsdk.transport.lean import LeanTransport
 from asyncsdk.transport.lean.reading import CacheReader
 from asyncsdk.transport.threads import Threads
@@ -387,3 +387,41 @@ async def test_time_in_a_thread_is_no_silence(transport: LeanTransport, threads:
             if threads.waiting:
                 threads.run()
         assert (await task).size_bytes == 60_000
+
+
+async def test_an_early_reply_with_a_slow_sink_is_whole_although_sending_failed(
+    transport: LeanTransport, threads: Held
+) -> None:
+    """What a thread is writing is not overtaken by what is read when the connection breaks."""
+    body = os.urandom(200_000)
+
+    async def script(connection: Wire) -> None:
+        await connection.head()
+        await connection.send(sized(body, status="413 Too Large"))
+        await broken.wait()
+        connection.reset()
+
+    broken = asyncio.Event()
+    sink = Collect()
+
+    def on_head(head: ReplyHead) -> Sink:
+        (connection,) = transport._connections
+        connection._reader._is_slow = True
+        return sink
+
+    transport.buffer = bytearray(10_000)
+    transport.view = memoryview(transport.buffer)
+    async with WireServer(script, receive_buffer=64 * 1024) as server:
+        request = Request("PUT", server.url(), body=BytesBody(bytes(SIZE)), on_head=on_head, timeouts=PATIENT)
+        task = asyncio.create_task(transport.send(request))
+        await wait_for(lambda: threads.waiting)
+        await asyncio.sleep(0.05)
+        broken.set()
+        await asyncio.sleep(0.05)
+        while not task.done():
+            await wait_for(lambda: threads.waiting or task.done())
+            if threads.waiting:
+                threads.run()
+        assert (await task).status == 413
+        assert bytes(sink.data) == body
+        assert threads.most == 1
