@@ -300,7 +300,9 @@ class Connection:
         assert exchange is not None
         self._is_reading = True
         self._loop.add_reader(self._sock.fileno(), self._on_readable)
-        self.deadlines.since = monotonic()
+        self.deadlines.since = now = monotonic()
+        if self.deadlines.phase != "body":
+            self.deadlines.enter_body(now)
         if self._unfinished is not None:
             self._finish(exchange, reusable=self._unfinished)
         elif self._send_error is not None:

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -487,9 +488,10 @@ async def test_a_socket_that_is_full_when_a_request_begins_sends_it_later(transp
         await connection.request()
         await connection.send(OK)
         await wait.wait()
-        junk = await connection.reader.readuntil(b"PUT ")
-        connection.reader._buffer[:0] = b"PUT "  # type: ignore[attr-defined]
-        assert set(junk[:-4]) == {0}
+        data = b""
+        while b"PUT " not in data:
+            data = data[-3:] + await connection.reader.read(65_536)
+        connection.reader._buffer[:0] = data[data.index(b"PUT ") :]  # type: ignore[attr-defined]
         await connection.request()
         await connection.send(OK)
 
@@ -527,9 +529,5 @@ async def test_it_says_which_loops_it_can_run_on(transport: LeanTransport, monke
     """Those that watch sockets."""
     loop = asyncio.get_running_loop()
     assert LeanTransport.can_run(loop)
-
-    def refuse(*arguments: object) -> None:
-        raise NotImplementedError
-
-    monkeypatch.setattr(loop, "add_reader", refuse)
+    monkeypatch.setattr(loop, "add_reader", Mock(side_effect=NotImplementedError))
     assert not LeanTransport.can_run(loop)

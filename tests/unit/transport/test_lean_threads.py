@@ -358,25 +358,26 @@ async def test_closing_waits_for_the_thread_that_uses_a_file(
 
 async def test_time_in_a_thread_is_no_silence(transport: LeanTransport, threads: Held) -> None:
     """Neither idle nor too slow."""
+    data = sized(bytes(60_000))
+    is_slow, go = asyncio.Event(), asyncio.Event()
 
     async def script(connection: Wire) -> None:
         await connection.request()
-        await connection.send(sized(bytes(60_000))[:-30_000])
+        await connection.send(data[:-59_000])
+        await is_slow.wait()
+        await connection.send(data[-59_000:-30_000])
         await go.wait()
-        await connection.send(bytes(30_000))
+        await connection.send(data[-30_000:])
         await connection.rest()
 
-    go = asyncio.Event()
     sink = Collect()
-    timeouts = Timeouts(idle=0.3, reply=0.3, rate_seconds=0.3, rate_bytes=1000)
-
-    def on_head(head: ReplyHead) -> Sink:
+    timeouts = Timeouts(idle=0.3, reply=0.3, rate_seconds=0.3, rate_bytes=50_000)
+    async with WireServer(script) as server:
+        task = asyncio.create_task(get(transport, server.url(), on_head=lambda head: sink, timeouts=timeouts))
+        await wait_for(lambda: sink.data)
         (connection,) = transport._connections
         connection._reader._is_slow = True
-        return sink
-
-    async with WireServer(script) as server:
-        task = asyncio.create_task(get(transport, server.url(), on_head=on_head, timeouts=timeouts))
+        is_slow.set()
         await wait_for(lambda: threads.waiting)
         await asyncio.sleep(1.0)
         threads.run()
@@ -393,7 +394,7 @@ async def test_an_early_reply_with_a_slow_sink_is_whole_although_sending_failed(
     transport: LeanTransport, threads: Held
 ) -> None:
     """What a thread is writing is not overtaken by what is read when the connection breaks."""
-    body = os.urandom(200_000)
+    body = os.urandom(60_000)
 
     async def script(connection: Wire) -> None:
         await connection.head()
