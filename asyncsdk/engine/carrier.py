@@ -15,7 +15,7 @@ from asyncsdk.checksums import Crc32c, crc32c
 from asyncsdk.engine.downloads import Fetch, NoRanges
 from asyncsdk.engine.redirects import REDIRECTS
 from asyncsdk.engine.small_downloads import SmallFetch
-from asyncsdk.engine.sources import FileSource, MemorySource, read_or_open
+from asyncsdk.engine.sources import FileSource, MemorySource, check_size, read_or_open
 from asyncsdk.engine.transfers import Download, Outcome, Upload
 from asyncsdk.engine.uploads import asks_for_checksum, check_expected, is_confirmed, with_checksum
 from asyncsdk.engine.work import UrlExpired, Work
@@ -173,12 +173,7 @@ class Carrier(Exchange):
         else:
             data = found if isinstance(found, bytes) else bytes(found)  # type: ignore[arg-type]  # a view: see `takes`
             body = BytesBody(data)
-        if upload.size_bytes is not None and upload.size_bytes != body.size_bytes:
-            raise SourceChanged(
-                f"{upload.name}: has {body.size_bytes} bytes, {upload.size_bytes} were announced; it was changed since "
-                "it was looked at, upload it again",
-                source=upload.name,
-            )
+        check_size(upload, body.size_bytes)
         if isinstance(body, BytesBody):
             self._checksum = checksum = crc32c(data)
             check_expected(upload, checksum)

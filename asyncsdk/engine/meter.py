@@ -45,10 +45,6 @@ class Meter:
         """Since the run began."""
         return time.monotonic() - self._started
 
-    def moved(self, size_bytes: int) -> None:
-        """Count bytes that moved; a negative number takes some back."""
-        self.bytes_moved += size_bytes
-
     def count(self, outcome: Outcome) -> None:
         """Count an outcome that is final."""
         if outcome.error is not None:

@@ -21,7 +21,16 @@ from asyncsdk.engine.work import SMALL_BYTES, Work
 from asyncsdk.errors import SourceChanged, SourceUnreadable, os_error, os_errors
 from asyncsdk.transport.base import Body, FileBody
 
-__all__ = ["FilePart", "FileSource", "MemorySource", "OpenSource", "open_file", "open_source", "read_or_open"]
+__all__ = [
+    "FilePart",
+    "FileSource",
+    "MemorySource",
+    "OpenSource",
+    "check_size",
+    "open_file",
+    "open_source",
+    "read_or_open",
+]
 
 _READ_FLAGS = os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0)
 """Without O_NONBLOCK, opening a named pipe would wait for a writer."""
@@ -77,14 +86,22 @@ async def open_source(work: Work) -> OpenSource:
             f"a source is a path, bytes, an open binary file or an asynchronous iterable, not {type(source).__name__}",
             source=upload.name,
         )
-    if upload.size_bytes is not None and opened.size_bytes != upload.size_bytes:
+    try:
+        check_size(upload, opened.size_bytes)
+    except SourceChanged:
         await opened.aclose()
+        raise
+    return opened
+
+
+def check_size(upload: Upload, size_bytes: int | None) -> None:
+    """Raise `SourceChanged` unless the source of *upload*, opened now, has the size that was announced for it."""
+    if upload.size_bytes is not None and size_bytes != upload.size_bytes:
         raise SourceChanged(
-            f"{upload.name}: has {opened.size_bytes} bytes, {upload.size_bytes} were announced; it was changed since "
+            f"{upload.name}: has {size_bytes} bytes, {upload.size_bytes} were announced; it was changed since "
             "it was looked at, upload it again",
             source=upload.name,
         )
-    return opened
 
 
 # --- memory --------------------------------------------------------------------------------------------------

@@ -116,7 +116,7 @@ class Call:
             self._loop = self.host.begin_call()
             self._loop.call_soon_threadsafe(self.start, function, context=contextvars.copy_context())
             self._serve_events()
-        except BaseException as error:
+        except BaseException as error:  # Ctrl-C too must cancel what runs in the loop; raised again
             is_here = self.host.pid == os.getpid()  # else this thread forked in a callback: not our call any more
             if is_here and self._loop is not None and not self.cancel():
                 error.add_note(f"{self.name} was cancelled and still cleans up in the background")

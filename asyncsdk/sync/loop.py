@@ -188,9 +188,8 @@ class LoopThread:
         while True:
             try:
                 loop.run_forever()
-            except BaseException:
-                # SystemExit or KeyboardInterrupt of a background task: its owner has it too, and every other call
-                # needs the loop.
+            except BaseException:  # every other call needs the loop
+                # SystemExit or KeyboardInterrupt of a background task: its owner has it too.
                 _logger.exception("a background task tried to end the event loop of the blocking calls")
             with self._stop_lock:
                 if self._is_stop_wanted:

@@ -146,7 +146,7 @@ class HttpxTransport:
         exchange = _Exchange(connection, request, request.timeouts or self._timeouts, self._threads)
         try:
             reply = await exchange.run(address, target)
-        except BaseException:
+        except BaseException:  # cancelled too, the connection is of no more use; raised again
             with anyio.CancelScope(shield=True):
                 await connection.close()
             raise
@@ -250,7 +250,7 @@ class _Exchange:
             return await self._receive(response)
         except (httpx.TransportError, httpx.InvalidURL) as error:
             raise self._translate(error, begun=response is not None) from None
-        except BaseException:
+        except BaseException:  # cancelled too, its generators must run out; raised again
             if response is not None:
                 with anyio.CancelScope(shield=True):
                     await self._abandon(response)

@@ -194,7 +194,7 @@ class MultipartUpload:
                 with locked(descriptor, part):
                     # Completed or aborted this moment, it is another file: this part then starts the upload anew.
                     begun = self._register(descriptor, part, attempt) if _is_named(descriptor, self.list_path) else None
-            except BaseException:
+            except BaseException:  # closed whatever ended it, then raised again
                 os.close(descriptor)
                 raise
             if begun is not None:
@@ -207,7 +207,7 @@ class MultipartUpload:
         data_descriptor = self._open_data()
         try:
             return data_descriptor, append_line(descriptor, begun_line(part, attempt))
-        except BaseException:
+        except BaseException:  # closed whatever ended it, then raised again
             os.close(data_descriptor)
             raise
 
@@ -219,7 +219,7 @@ class MultipartUpload:
             descriptor = os.open(self.data_path, flags | os.O_CREAT, 0o600)
         try:
             reserve(descriptor, self.upload_id.size_bytes or 0)
-        except BaseException:
+        except BaseException:  # closed whatever ended it, then raised again
             # The file stays for abort or the sweep: another part may already lie in it.
             os.close(descriptor)
             raise

@@ -69,7 +69,7 @@ class QuickStaging:
             finally:
                 os.close(descriptor)
             self._objects.place(temporary, object_id, crc32c)
-        except BaseException:
+        except BaseException:  # no temporary file stays, whatever ended it; raised again
             Path(temporary).unlink(missing_ok=True)
             raise
 

@@ -191,7 +191,7 @@ async def _tunnel(sock: socket.socket, outer: TlsPipe | None, proxy: Proxy, addr
 def _closing_on_error(sock: socket.socket) -> Iterator[None]:
     try:
         yield
-    except BaseException:
+    except BaseException:  # cancelled too, no socket is left behind; raised again
         sock.close()
         raise
 

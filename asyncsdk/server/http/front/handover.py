@@ -118,7 +118,7 @@ class Handover:
                 logger.debug("%s %s: the reply broke off", self._scope["method"], self._scope["path"])
             self._client.break_off()
             return
-        except BaseException:
+        except BaseException:  # the client must not wait for the rest, whatever ended it; raised again
             self._client.break_off()
             raise
         if self._is_complete:

@@ -159,7 +159,7 @@ class ReceivePump:
                 assert self._answer is not None
                 self.reply = self._answer(self._taker.finish())
                 self.discard()
-        except BaseException:
+        except BaseException:  # nothing stays open or half written, whatever ended it; raised again
             self.discard()
             raise
         return step
@@ -226,7 +226,7 @@ class SendPump:
     def step(self) -> Step:
         try:
             step = self._send()
-        except BaseException:
+        except BaseException:  # nothing stays open or half written, whatever ended it; raised again
             self.discard()
             raise
         if step is Step.DONE:
