@@ -2,9 +2,11 @@
 #
 #   make demo      the main job on real input against a served platform, every byte compared
 #   make test      the tests but the slow ones          make test-all  all of them
+#                  (servers that they run against go into .tools/ the first time, in about half a minute)
 #   make check     format, lint, types, generated twin, house rules (verifies)
 #   make fix       the same, mended where a tool can
 #   make bench     the engine and its peers against nginx, S3 and the served platform (ARGS="--quick" for a short run)
+#   make soak      mixed work under random faults, watched for growth (ARGS="--minutes 30 --seed 1")
 #   make docs      builds the documentation into site/
 #   make serve     a platform on this machine (ARGS="--port 8750 --data FOLDER")
 
@@ -13,6 +15,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 PYTEST_ARGS ?=
+# Tests run in this many processes, the tests of a file in one: many of them wait for a deadline or a child process.
+TEST_PROCESSES ?= 2
 
 # The stamp carries the checksum of pyproject.toml: another set of dependencies is another stamp.
 HASH := $(shell cksum < pyproject.toml | cut -d ' ' -f 1)
@@ -23,7 +27,7 @@ BENCH := $(VENV)/.installed-bench-$(HASH)
 
 FORMATTED := asyncsdk benchmarks tests
 
-.PHONY: help demo test test-all check fix bench docs serve venv clean
+.PHONY: help demo test test-all check fix bench soak docs serve venv clean
 .DEFAULT_GOAL := help
 
 help:
@@ -33,10 +37,12 @@ demo: $(DEMO)
 	$(BIN)/python -m benchmarks.demo $(ARGS)
 
 test: $(DEV)
-	$(BIN)/pytest -m "not slow" $(PYTEST_ARGS)
+	@$(BIN)/python -m tests.support.real.install
+	$(BIN)/pytest -q -n $(TEST_PROCESSES) --dist loadfile -m "not slow" $(PYTEST_ARGS)
 
 test-all: $(DEV) $(DEMO)
-	$(BIN)/pytest $(PYTEST_ARGS)
+	@$(BIN)/python -m tests.support.real.install --system
+	$(BIN)/pytest -q -n $(TEST_PROCESSES) --dist loadfile $(PYTEST_ARGS)
 
 check: $(DEV)
 	$(BIN)/ruff format --check $(FORMATTED)
@@ -54,6 +60,9 @@ bench: $(BENCH)
 	@$(BIN)/python -m benchmarks.install_tools
 	$(BIN)/python -m benchmarks.run $(ARGS)
 
+soak: $(DEV)
+	$(BIN)/python -m benchmarks.soak $(ARGS)
+
 docs: $(DOCS)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "documentation: site/index.html"
@@ -64,7 +73,7 @@ serve: $(DEV)
 venv: $(DEV)
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist site
+	rm -rf $(VENV) .tools .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist site
 
 # --- the virtual environment ------------------------------------------------------------------------------------
 

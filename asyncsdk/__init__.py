@@ -15,6 +15,7 @@ from asyncsdk.entities.items import AsyncItem
 from asyncsdk.entities.models import AsyncModel
 from asyncsdk.entities.predictions import AsyncPredictionTask
 from asyncsdk.entities.projects import AsyncProject
+from asyncsdk.entities.verifying import Comparison, Verification
 from asyncsdk.errors import AsyncSDKError
 from asyncsdk.sync.client import Client
 from asyncsdk.sync.entities.checkpoints import Checkpoint
@@ -37,6 +38,7 @@ __all__ = [
     "AsyncSDKError",
     "Checkpoint",
     "Client",
+    "Comparison",
     "Condition",
     "Dataset",
     "Failure",
@@ -53,5 +55,6 @@ __all__ = [
     "Report",
     "Settings",
     "TransferConfig",
+    "Verification",
     "__version__",
 ]

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from asyncsdk.config import Settings
-from asyncsdk.engine import Engine, TransferConfig
+from asyncsdk.engine import Concurrency, Engine, TransferConfig
 from asyncsdk.entities.datasets import AsyncDatasets
 from asyncsdk.entities.models import AsyncModels
 from asyncsdk.entities.projects import AsyncProjects
@@ -38,7 +38,11 @@ class AsyncClient:
         token: Token for that server; None: ``ASYNCSDK_TOKEN``, then the profile.
         home: Folder of profile and embedded data; None: ``ASYNCSDK_HOME``, then ``~/.asyncsdk``.
         data: Data folder of the embedded platform; None: ``ASYNCSDK_DATA``, then ``HOME/data``.
-        concurrency: Requests at once; None: ``ASYNCSDK_CONCURRENCY``, then the engine's default.
+        objects: Bucket that keeps the objects of the embedded platform, ``s3://bucket/prefix`` or
+            ``az://container/prefix``; None:
+            ``ASYNCSDK_OBJECTS``, then wherever they are, in the folder when it is new.
+        objects_endpoint: URL of the bucket's service; None: ``ASYNCSDK_OBJECTS_ENDPOINT``, then the cloud's own.
+        concurrency: Requests at once, or ``auto``; None: ``ASYNCSDK_CONCURRENCY``, then the engine's default.
         part_size: Bytes per range of a large download; None: ``ASYNCSDK_PART_SIZE``, then the engine's default.
         config: All settings of the engine; the two above and the environment still win over it.
 
@@ -53,12 +57,21 @@ class AsyncClient:
         token: str | None = None,
         home: str | PathLike[str] | None = None,
         data: str | PathLike[str] | None = None,
-        concurrency: int | None = None,
+        objects: str | None = None,
+        objects_endpoint: str | None = None,
+        concurrency: Concurrency | None = None,
         part_size: int | None = None,
         config: TransferConfig | None = None,
     ) -> None:
         self._settings = Settings.load(
-            url=url, token=token, home=home, data=data, concurrency=concurrency, part_size=part_size
+            url=url,
+            token=token,
+            home=home,
+            data=data,
+            objects=objects,
+            objects_endpoint=objects_endpoint,
+            concurrency=concurrency,
+            part_size=part_size,
         )
         self._config = _transfer_config(self._settings, config)
         self._platform: Platform | None = None
@@ -185,7 +198,7 @@ def _open_platform(settings: Settings) -> Platform:
     if settings.url is None:
         from asyncsdk.platforms.embedded import EmbeddedPlatform
 
-        return EmbeddedPlatform(settings.data)
+        return EmbeddedPlatform(settings.data, objects=settings.objects, objects_endpoint=settings.objects_endpoint)
     if settings.token is None:
         raise Unauthenticated(
             f"no token for {settings.url}; give token=..., set ASYNCSDK_TOKEN, or run: asyncsdk login {settings.url}"

@@ -7,7 +7,10 @@ field           environment             meaning
 ``token``       ``ASYNCSDK_TOKEN``      Token for that server.
 ``home``        ``ASYNCSDK_HOME``       Folder of profile, journal and embedded data; ``~/.asyncsdk``.
 ``data``        ``ASYNCSDK_DATA``       Data folder of the embedded platform; ``HOME/data``.
-``concurrency`` ``ASYNCSDK_CONCURRENCY`` Requests at once; the engine's own default.
+``objects``     ``ASYNCSDK_OBJECTS``    Bucket that keeps the objects of the embedded platform, ``s3://bucket/prefix``;
+                                        wherever they are, in the data folder when it is new.
+``objects_endpoint`` ``ASYNCSDK_OBJECTS_ENDPOINT`` URL of the bucket's service; the cloud's own.
+``concurrency`` ``ASYNCSDK_CONCURRENCY`` Requests at once, or ``auto``; the engine's own default.
 ``part_size``   ``ASYNCSDK_PART_SIZE``  Bytes per range of a large download; the engine's own default.
 ``memory_bytes`` ``ASYNCSDK_MEMORY_BYTES`` Upper bound of buffers; 256 MiB.
 =============== ======================= ==========================================================================
@@ -21,7 +24,7 @@ import os
 import stat
 import tempfile
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 import orjson
@@ -36,6 +39,8 @@ _ENVIRONMENT = {
     "token": "ASYNCSDK_TOKEN",
     "home": "ASYNCSDK_HOME",
     "data": "ASYNCSDK_DATA",
+    "objects": "ASYNCSDK_OBJECTS",
+    "objects_endpoint": "ASYNCSDK_OBJECTS_ENDPOINT",
     "concurrency": "ASYNCSDK_CONCURRENCY",
     "part_size": "ASYNCSDK_PART_SIZE",
     "memory_bytes": "ASYNCSDK_MEMORY_BYTES",
@@ -51,7 +56,9 @@ class Settings(BaseModel):
         token: Token for the server; never used with another server than the one it was given with.
         home: Folder of profile, journal and embedded data.
         data: Data folder of the embedded platform.
-        concurrency: Requests at once; None: the engine's default.
+        objects: Bucket that keeps the objects of the embedded platform; None: wherever they are.
+        objects_endpoint: URL of the bucket's service; None: the cloud's own. Means nothing without *objects*.
+        concurrency: Requests at once, or ``auto``; None: the engine's default.
         part_size: Bytes per range of a large download; None: the engine's default.
         memory_bytes: Upper bound of buffers; None: the engine's default.
     """
@@ -62,7 +69,9 @@ class Settings(BaseModel):
     token: str | None = Field(default=None, repr=False)
     home: Path
     data: Path
-    concurrency: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    objects: str | None = None
+    objects_endpoint: str | None = None
+    concurrency: Literal["auto"] | Annotated[int, Field(ge=1, le=10_000)] | None = None
     part_size: Annotated[int, Field(ge=1024 * 1024, le=5 * 1024**3)] | None = None
     memory_bytes: Annotated[int, Field(ge=8 * 1024 * 1024)] | None = None
 

@@ -13,6 +13,8 @@
       TransferError            source, destination, part, bytes_done
         ChecksumMismatch (expected, actual)  ObjectChanged  SourceChanged  SourceNotFound  SourceUnreadable
         IncompleteTransfer (declared, received)  DestinationFull  DestinationUnwritable  DeadlineExceeded
+        CircuitOpen
+        VerificationFailed  WorkerCrashed (how, crashes)
       InvalidName              name
       InvalidRow               file, line
       StoreError               path
@@ -38,6 +40,7 @@ __all__ = [
     "BadRequest",
     "BlockingCallInAsyncWarning",
     "ChecksumMismatch",
+    "CircuitOpen",
     "ConfigError",
     "Conflict",
     "ConnectionFailed",
@@ -65,6 +68,8 @@ __all__ = [
     "TransferError",
     "Unauthenticated",
     "UnsupportedOperation",
+    "VerificationFailed",
+    "WorkerCrashed",
     "os_error",
     "os_errors",
     "redact_url",
@@ -393,10 +398,42 @@ class DestinationUnwritable(TransferError):
     code = "destination_unwritable"
 
 
+class CircuitOpen(TransferError):
+    """The server refuses everything, so it was not asked for this one; try again later."""
+
+    code = "circuit_open"
+    retryable = True
+
+
 class DeadlineExceeded(TransferError):
     """The time given to the whole operation is over."""
 
     code = "deadline"
+
+
+class VerificationFailed(TransferError):
+    """What was compared is not the same on both sides; the message counts the differences."""
+
+    code = "verification_failed"
+
+
+class WorkerCrashed(TransferError):
+    """Worker processes that moved this object ended by themselves, again and again; it is not tried once more.
+
+    Only with ``TransferConfig(processes=...)`` greater than 1. What kills a process once may be chance (the system was
+    out of memory); the last time it had nothing else to do.
+
+    Attributes:
+        how: How the last one ended: its exit status or signal.
+        crashes: How many ended.
+    """
+
+    code = "worker_crashed"
+
+    def __init__(self, name: str, how: str, crashes: int, **facts: Any) -> None:
+        super().__init__(f"{name}: {crashes} worker processes ended while they moved it, the last by {how}", **facts)
+        self.how = how
+        self.crashes = crashes
 
 
 # --- names, rows, local state --------------------------------------------------------------------------------

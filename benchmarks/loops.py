@@ -8,6 +8,7 @@ rounds are repeated until each variant has ``--repeat`` such runs, or ``--rounds
 - ``2 threads``, ``3 threads``: one process, that many threads, each with its own event loop, engine and connections;
   transfers come from one list under a lock. No result crosses a thread: a real implementation can only be slower.
 - ``2 processes``: two started interpreters, each with half of the list. No result crosses here either.
+- ``crew of 2``: what is built: one process whose engine has ``processes=2``. Its own CPU is a column of its own.
 
 All have the same number of connections in all. Servers: nginx with two workers, and `benchmarks.cheap_server`, which
 leaves nearly both cores to the client. ``bound`` is the wall time that the CPU of the variant with one loop would take
@@ -37,8 +38,14 @@ __all__ = ["CASES", "Case", "main"]
 
 KIB = 1024
 MIB = 1024 * KIB
-VARIANTS = {"1 loop": (1, 1), "2 threads": (1, 2), "3 threads": (1, 3), "2 processes": (2, 1)}
-"""Processes, and loops in each."""
+VARIANTS = {
+    "1 loop": (1, 1, 1),
+    "2 threads": (1, 2, 1),
+    "3 threads": (1, 3, 1),
+    "2 processes": (2, 1, 1),
+    "crew of 2": (1, 1, 2),
+}
+"""Processes, loops in each, and worker processes of each engine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +81,7 @@ CASES = tuple(
 """``large-down`` goes in ranges of 8 MiB; ``parts`` are objects of 8 MiB, one request each."""
 
 
-COLUMNS = ("wall", "client", "user", "server", "others")
+COLUMNS = ("wall", "client", "parent", "server", "others")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +91,19 @@ class Cost:
     wall: float
     user: float
     system: float
+    workers: float
     server: float
     others: float
 
     @property
-    def client(self) -> float:
-        """User and system time."""
+    def parent(self) -> float:
+        """User and system time of the processes that hold the engines."""
         return self.user + self.system
+
+    @property
+    def client(self) -> float:
+        """The same, with their worker processes."""
+        return self.parent + self.workers
 
 
 @contextlib.contextmanager
@@ -126,14 +139,14 @@ def measure(case: Case, variant: str, folder: Path, nginx: Nginx) -> Cost:
             assert nginx.ca_file is not None
             ca_file = nginx.ca_file
         url = f"{'https' if case.is_tls else 'http'}://{url}"
-        processes, loops = VARIANTS[variant]
+        processes, loops, workers_each = VARIANTS[variant]
         workers = [
             stack.enter_context(
                 _worker(
                     Share(
                         case.direction, case.count, case.size_bytes, url, str(ca_file) if case.is_tls else "",
                         str(folder / str(case.size_bytes)), str(destination), number, processes, loops,
-                        case.concurrency // processes,
+                        case.concurrency // processes, workers_each,
                     )
                 )
             )
@@ -154,7 +167,8 @@ def measure(case: Case, variant: str, folder: Path, nginx: Nginx) -> Cost:
         raise RuntimeError(f"{case.name}, {variant}: transfers are missing")
     wall = max(one["ended"] for one in said) - min(one["started"] for one in said)
     user, system = sum(one["user"] for one in said), sum(one["system"] for one in said)
-    return Cost(wall, user, system, spent, max(0.0, busy - user - system - spent) / wall)
+    theirs = sum(one["workers"] for one in said)
+    return Cost(wall, user, system, theirs, spent, max(0.0, busy - user - system - theirs - spent) / wall)
 
 
 def _busy_seconds() -> float:
@@ -212,20 +226,20 @@ def _table(case: Case, costs: dict[str, list[Cost]]) -> str:
         variant: {name: statistics.median(getattr(run, name) for run in runs) for name in COLUMNS}
         for variant, runs in costs.items()
     }
-    one = middle["1 loop"]
+    one = middle[next(iter(middle))]
     size = f"{case.size_bytes // KIB:,} KiB" if case.size_bytes < MIB else f"{case.size_bytes // MIB:,} MiB"
     bound = (one["client"] + one["server"]) / cores
     lines = [
         f"\n{case.name}: {case.count:,} x {size}, {case.concurrency} connections; bound {bound:.2f} s",
         "",
-        "| variant | wall s (range) | wall, of 1 loop | client CPU s | of it user | server CPU s | runs; others |",
+        "| variant | wall s (range) | wall, of 1 loop | client CPU s | of it parent | server CPU s | runs; others |",
         "|---|---|---|---|---|---|---|",
     ]
     for variant, found in middle.items():
         walls = [run.wall for run in costs[variant]]
         lines.append(
             f"| {variant} | {found['wall']:.2f} ({min(walls):.2f}-{max(walls):.2f}) | {found['wall'] / one['wall']:.2f}"
-            f" | {found['client']:.2f} | {found['user']:.2f} | {found['server']:.2f}"
+            f" | {found['client']:.2f} | {found['parent']:.2f} | {found['server']:.2f}"
             f" | {len(walls)}; {found['others']:.2f} |"
         )
     return "\n".join(lines)
@@ -240,6 +254,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure the cases asked for and print a table for each."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.loops", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--case", action="append", metavar="NAME", help="the beginning of a name; default: all")
+    parser.add_argument("--variant", action="append", choices=VARIANTS, help="default: all")
     parser.add_argument("--repeat", type=int, default=3, metavar="N", help="undisturbed runs of each variant (3)")
     parser.add_argument("--others", type=float, default=0.15, metavar="CORES", help="most that others may use (0.15)")
     parser.add_argument("--rounds", type=int, default=9, metavar="N", help="rounds to be made at most (9)")
@@ -251,7 +266,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         folder = Path(name)
         _prepare(folder, nginx)
         for case in chosen:
-            costs: dict[str, list[Cost]] = {variant: [] for variant in VARIANTS}
+            costs: dict[str, list[Cost]] = {variant: [] for variant in asked.variant or VARIANTS}
             for _ in range(asked.rounds):
                 for variant, runs in costs.items():
                     runs.append(measure(case, variant, folder, nginx))

@@ -1,4 +1,4 @@
-"""``asyncsdk checkpoint upload|download``: the weights of a model."""
+"""``asyncsdk checkpoint upload|download``: the weights of a model. ``checkpoint verify`` is in `verifying`."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ import anyio.to_thread
 from asyncsdk.cli.exits import ExitCode
 from asyncsdk.cli.formats import human_size, parse_assignment
 from asyncsdk.cli.invocation import Invocation
-from asyncsdk.cli.options import add_common, add_project, add_transfer, parsed_as
+from asyncsdk.cli.options import add_common, add_project, add_resume, add_transfer, parsed_as
 from asyncsdk.cli.references import Reference, create_model, find_model
 from asyncsdk.cli.reports import make_entry, read_failed, was_stopped
 from asyncsdk.cli.runs import STOPPED, Run
+from asyncsdk.cli.verifying import add_checkpoint_command
 from asyncsdk.client import AsyncClient
+from asyncsdk.domain.ids import is_id
 from asyncsdk.entities.checkpoints import AsyncCheckpoint
 from asyncsdk.entities.models import AsyncModel
 from asyncsdk.errors import AsyncSDKError, ConfigError, NotFound, SourceNotFound, SourceUnreadable, os_errors
@@ -26,7 +28,7 @@ __all__ = ["add_commands", "download", "upload"]
 
 def add_commands(commands: Any) -> None:
     """Add the commands to the parser."""
-    group = commands.add_parser("checkpoint", help="upload or download the weights of a model")
+    group = commands.add_parser("checkpoint", help="upload, download or verify the weights of a model")
     add_common(group)
     verbs = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
@@ -42,6 +44,7 @@ def add_commands(commands: Any) -> None:
     parser.add_argument("--metric", metavar="NAME=VALUE", action="append", default=[], type=parsed_as(_parse_metric),
                         help="a finite number by name; may be repeated")  # fmt: skip
     add_transfer(parser)
+    add_resume(parser)
     add_common(parser)
     parser.set_defaults(work=upload)
 
@@ -49,11 +52,13 @@ def add_commands(commands: Any) -> None:
     parser.add_argument("model", metavar="MODEL", help="name, project/name, or id")
     parser.add_argument("destination", metavar="DEST", type=Path, help="file, or a folder that exists")
     add_project(parser)
-    parser.add_argument("--which", metavar="best|last|final|EPOCH", type=parsed_as(_parse_which), default="best",
+    parser.add_argument("--which", metavar="best|last|final|EPOCH|ID", type=parsed_as(_parse_which), default="best",
                         help="which checkpoint (default: best)")  # fmt: skip
     add_transfer(parser)
+    add_resume(parser)
     add_common(parser)
     parser.set_defaults(work=download)
+    add_checkpoint_command(verbs, parsed_as(_parse_which))
 
 
 def _parse_metric(text: str) -> tuple[str, float]:
@@ -68,11 +73,15 @@ def _parse_metric(text: str) -> tuple[str, float]:
 
 
 def _parse_which(text: str) -> str | int:
-    if text in {"best", "last", "final"}:
+    if text in {"best", "last", "final"} or is_id(text):
         return text
     if text.isascii() and text.isdigit():
         return int(text)
-    raise ConfigError(f"{text!r} is not best, last, final or the number of an epoch")
+    raise ConfigError(f"{text!r} is not best, last, final, the number of an epoch or an id")
+
+
+async def _find(model: AsyncModel, which: Any) -> AsyncCheckpoint:
+    return await (model.checkpoints.get(which) if is_id(str(which)) else model.checkpoints.get(which=which))
 
 
 async def upload(invocation: Invocation) -> ExitCode:
@@ -99,7 +108,9 @@ async def upload(invocation: Invocation) -> ExitCode:
                     is_best=given.best,
                     is_final=given.final,
                     metrics=dict(given.metric) or None,
+                    resume=given.resume,
                     on_progress=run.progress.show,
+                    on_event=run.on_event,
                 )
         except AsyncSDKError as error:
             _fail(run, path.name, error, source, None)
@@ -120,12 +131,14 @@ async def download(invocation: Invocation) -> ExitCode:
         try:
             async with invocation.client() as client:
                 model = await find_model(client, Reference.parse(given.model, given.project))
-                checkpoint = await model.checkpoints.get(which=given.which)
+                checkpoint = await _find(model, given.which)
                 name = checkpoint.filename or checkpoint.id
                 if given.dry_run:
                     _skip(run, name, checkpoint.id, destination, checkpoint.size_bytes, "would_fetch")
                     return run.exit_code
-                await checkpoint.download(given.destination, on_progress=run.progress.show)
+                await checkpoint.download(
+                    given.destination, resume=given.resume, on_progress=run.progress.show, on_event=run.on_event
+                )
         except AsyncSDKError as error:
             _fail(run, str(given.model), error, None, destination)
             raise

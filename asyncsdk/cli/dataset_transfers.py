@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import os
 from collections.abc import AsyncIterator, Iterator
 from itertools import islice
@@ -13,10 +12,10 @@ import anyio.to_thread
 
 from asyncsdk.cli.exits import ExitCode
 from asyncsdk.cli.invocation import Invocation
-from asyncsdk.cli.options import add_common, add_project, add_selection, add_transfer
+from asyncsdk.cli.options import add_common, add_project, add_resume, add_selection, add_transfer
 from asyncsdk.cli.references import Reference, create_dataset, find_dataset
 from asyncsdk.cli.reports import entry_of, make_entry, read_failed
-from asyncsdk.cli.runs import Run
+from asyncsdk.cli.runs import Run, own_report
 from asyncsdk.client import AsyncClient
 from asyncsdk.domain.filters import Condition
 from asyncsdk.engine import Outcome, Refused, Skipped
@@ -49,6 +48,7 @@ def add_commands(commands: Any) -> None:
     parser.add_argument("--create", action="store_true", help="make the dataset, and its project, when missing")
     add_selection(parser)
     add_transfer(parser)
+    add_resume(parser)
     add_common(parser)
     parser.set_defaults(work=upload)
 
@@ -63,6 +63,7 @@ def add_commands(commands: Any) -> None:
     add_project(parser)
     add_selection(parser)
     add_transfer(parser)
+    add_resume(parser)
     add_common(parser)
     parser.set_defaults(work=download)
 
@@ -80,7 +81,7 @@ async def upload(invocation: Invocation) -> ExitCode:
     run = Run(invocation, "upload", source=source)
     async with invocation.client() as client:
         dataset = await _dataset_to_fill(client, invocation, reference)
-        exclude = [*(given.exclude or ()), *_own_report(source, given.report)]
+        exclude = [*(given.exclude or ()), *own_report(source, given.report)]
         with run:
 
             def on_outcome(outcome: Outcome) -> None:
@@ -97,15 +98,18 @@ async def upload(invocation: Invocation) -> ExitCode:
                 for outcome in outcomes:
                     on_outcome(outcome)
             else:
-                await dataset.upload(
+                report = await dataset.upload(
                     source if given.retry is None else _failed_uploads(run, given.retry, given.include, exclude),
                     include=given.include,
                     exclude=exclude,
                     on_existing=given.on_existing,
                     dry_run=given.dry_run,
+                    resume=given.resume,
                     on_progress=run.progress.show,
                     on_outcome=on_outcome,
+                    on_event=run.on_event,
                 )
+                run.took(report)
         return run.exit_code
 
 
@@ -170,17 +174,6 @@ async def _failed_uploads(run: Run, report: Path, include: list[str] | None, exc
         run.settle(entry)
 
 
-def _own_report(source: Path, report: Path | None) -> list[str]:
-    """Return the pattern that keeps a report written into the uploaded folder from being uploaded half-written."""
-    if report is None or not source.is_dir():
-        return []
-    try:
-        inside = report.resolve().relative_to(source.resolve())
-    except ValueError:
-        return []
-    return [f"/{glob.escape(inside.as_posix())}"]
-
-
 # --- download ------------------------------------------------------------------------------------------------
 
 
@@ -212,16 +205,19 @@ async def _fetch(
         if seen is not None:
             seen.add(outcome.name)
 
-    await dataset.download(
+    report = await dataset.download(
         given.destination,
         filter=only,
         include=given.include,
         exclude=given.exclude,
         on_existing=given.on_existing,
         dry_run=given.dry_run,
+        resume=given.resume and only is None,
         on_progress=run.progress.show,
         on_outcome=on_outcome,
+        on_event=run.on_event,
     )
+    run.took(report)
 
 
 async def _fetch_again(

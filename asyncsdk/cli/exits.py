@@ -13,6 +13,7 @@ from asyncsdk.errors import (
     DestinationUnwritable,
     InvalidName,
     InvalidRow,
+    JournalCorrupt,
     MalformedResponse,
     NotFound,
     PermissionDenied,
@@ -43,6 +44,7 @@ class ExitCode(IntEnum):
     SERVER = 6
     REFUSED = 7
     LOCAL = 8
+    DIFFERENT = 9
     INTERRUPTED = 130
     BROKEN_PIPE = 141
     TERMINATED = 143
@@ -58,9 +60,10 @@ _MEANINGS = {
     ExitCode.SERVER: "the server did not answer, or failed",
     ExitCode.REFUSED: "the platform refused: a name is taken, ambiguous or invalid, a value is wrong",
     ExitCode.LOCAL: "a file or folder of this machine cannot be read or written, or a disk is full",
-    ExitCode.INTERRUPTED: "interrupted (Ctrl-C); what was under way was cleaned up",
+    ExitCode.DIFFERENT: "verify found differences",
+    ExitCode.INTERRUPTED: "interrupted (Ctrl-C): something was left undone; the same command again goes on",
     ExitCode.BROKEN_PIPE: "whoever read the output went away",
-    ExitCode.TERMINATED: "terminated (SIGTERM); what was under way was cleaned up",
+    ExitCode.TERMINATED: "terminated (SIGTERM): something was left undone; the same command again goes on",
 }
 
 _BY_ERROR: tuple[tuple[tuple[type[BaseException], ...], ExitCode], ...] = (
@@ -70,7 +73,7 @@ _BY_ERROR: tuple[tuple[tuple[type[BaseException], ...], ExitCode], ...] = (
     ((RequestError, RateLimited, ServerError, MalformedResponse), ExitCode.SERVER),
     ((Conflict, BadRequest, InvalidName, InvalidRow, UnsupportedOperation), ExitCode.REFUSED),
     (
-        (SourceUnreadable, SourceChanged, DestinationFull, DestinationUnwritable, StoreError, OSError),
+        (SourceUnreadable, SourceChanged, DestinationFull, DestinationUnwritable, StoreError, JournalCorrupt, OSError),
         ExitCode.LOCAL,
     ),
     ((TransferError,), ExitCode.SOME_FAILED),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
@@ -9,12 +10,25 @@ from typing import Any
 
 import orjson
 
+from asyncsdk.engine import Bandwidth, Concurrency
 from asyncsdk.errors import ConfigError
 
-__all__ = ["TableWriter", "cell", "human_size", "parse_assignment", "parse_json_or_text", "parse_size"]
+__all__ = [
+    "TableWriter",
+    "cell",
+    "human_size",
+    "parse_assignment",
+    "parse_bandwidth",
+    "parse_concurrency",
+    "parse_duration",
+    "parse_json_or_text",
+    "parse_positive",
+    "parse_size",
+]
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
+_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
@@ -33,6 +47,60 @@ def parse_size(text: str) -> int:
     is_decimal = text.strip()[-1:] in "bB" and prefix and not binary
     base = 1000 if is_decimal else 1024
     return int(float(number) * base ** _POWERS[prefix.lower()])
+
+
+def parse_bandwidth(text: str) -> Bandwidth:
+    """Return the limit that *text* means: ``10MB`` for each direction, ``10MB:50MB`` up and down, ``:50MB`` down only.
+
+    Raises:
+        ConfigError: It is none.
+    """
+    up, colon, down = text.strip().partition(":")
+    if not colon:
+        return Bandwidth.of(parse_size(up))
+    if not up and not down:
+        raise ConfigError(f"{text!r} is no bandwidth; write it as 10MB, or as UP:DOWN")
+    return Bandwidth(parse_size(up) if up else None, parse_size(down) if down else None)
+
+
+def parse_concurrency(text: str) -> Concurrency:
+    """Return what ``--concurrency`` means: ``auto``, or a number.
+
+    Raises:
+        ConfigError: It is neither.
+    """
+    if text == "auto":
+        return "auto"
+    try:
+        return int(text)
+    except ValueError:
+        raise ConfigError(f"{text!r} is no number of requests at once, and not 'auto'") from None
+
+
+def parse_positive(text: str) -> float:
+    """Return the number that *text* is.
+
+    Raises:
+        ConfigError: It is none, or not more than 0.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < math.inf:
+        raise ConfigError(f"{text!r} is no number greater than 0")
+    return value
+
+
+def parse_duration(text: str) -> float:
+    """Return the seconds that *text* means: ``90``, ``90s``, ``30m``, ``8h`` or ``2d``.
+
+    Raises:
+        ConfigError: It is no time.
+    """
+    plain = text.strip()
+    unit = _SECONDS.get(plain[-1:])
+    return parse_positive(plain if unit is None else plain[:-1]) * (unit or 1)
 
 
 def human_size(size_bytes: float) -> str:

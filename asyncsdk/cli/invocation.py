@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 
 from asyncsdk.cli.options import Arguments
 from asyncsdk.cli.output import Output
@@ -25,6 +27,7 @@ class Invocation:
 
     arguments: Arguments
     output: Output
+    _drains: list[Callable[[], bool]] = field(default_factory=list, repr=False)
 
     def settings(self) -> Settings:
         """Return the settings in force.
@@ -48,9 +51,20 @@ class Invocation:
             ConfigError: A setting makes no sense.
         """
         given = self.arguments
-        return AsyncClient(
-            self._url(), token=given.token, data=given.data, concurrency=given.concurrency, part_size=given.part_size
+        client = AsyncClient(
+            self._url(),
+            token=given.token,
+            data=given.data,
+            concurrency=given.concurrency,
+            part_size=given.part_size,
+            config=self._limits(),
         )
+
+        def drain() -> bool:
+            return client.engine.drain()  # made when it is first asked for
+
+        self._drains.append(drain)
+        return client
 
     def engine(self) -> Engine:
         """Return an engine without a platform, as the options say; use it with ``async with``."""
@@ -60,7 +74,27 @@ class Invocation:
             for name in ("concurrency", "part_size", "memory_bytes")
             if (value := getattr(settings, name)) is not None
         }
-        return Engine(TransferConfig(**chosen))
+        engine = Engine(replace(self._limits(), **chosen))
+        self._drains.append(engine.drain)
+        return engine
+
+    def _limits(self) -> TransferConfig:
+        """Return what the options say that only they can say."""
+        given = self.arguments
+        return TransferConfig(
+            bandwidth=given.bandwidth,
+            requests_per_second=given.requests_per_second,
+            deadline_seconds=given.deadline,
+            processes=given.processes,
+        )
+
+    def drain(self) -> bool:
+        """Let the engines finish what is under way and begin nothing new; returns whether anything is under way."""
+        is_active = False
+        for drain in self._drains:
+            with suppress(ConfigError):  # it is closed already
+                is_active = drain() or is_active
+        return is_active
 
     def _url(self) -> str | None:
         if self.arguments.data is None:

@@ -21,10 +21,13 @@ import orjson
 
 from asyncsdk.cli.exits import ExitCode
 from asyncsdk.cli.invocation import Invocation
-from asyncsdk.cli.options import add_common, add_transfer
+from asyncsdk.cli.manifest_books import ManifestBooks
+from asyncsdk.cli.options import add_common, add_resume, add_transfer
 from asyncsdk.cli.reports import entry_of, read_failed
 from asyncsdk.cli.runs import Run
 from asyncsdk.engine import Download, Origin, Outcome, PutTarget, Refused, Skipped, Target, Transfer, Upload, UrlOrigin
+from asyncsdk.engine.journal import Identity, RunRecord
+from asyncsdk.entities.resuming import keeping
 from asyncsdk.errors import AsyncSDKError, ConfigError, InvalidRow, SourceUnreadable, os_errors, redact_url
 
 __all__ = ["ManifestFeed", "add_commands", "parse_line", "transfer"]
@@ -44,6 +47,7 @@ def add_commands(commands: Any) -> None:
     )
     parser.add_argument("manifest", metavar="MANIFEST.jsonl", help="the manifest; - reads standard input")
     add_transfer(parser)
+    add_resume(parser)
     add_common(parser)
     parser.set_defaults(work=transfer)
 
@@ -55,17 +59,34 @@ async def transfer(invocation: Invocation) -> ExitCode:
     only: set[int] | None = None
     if given.retry is not None:
         only = await anyio.to_thread.run_sync(_failed_identities, given.retry)
-    with _open_manifest(given.manifest) as file:
-        feed = ManifestFeed(file, name, only=only, dry_run=given.dry_run)
-        with Run(invocation, "transfer", source=file.fileno() if given.manifest == "-" else Path(name)) as run:
+    with (
+        _open_manifest(given.manifest) as file,
+        Run(invocation, "transfer", source=file.fileno() if given.manifest == "-" else Path(name)) as run,
+    ):
 
-            def on_outcome(outcome: Outcome) -> None:
-                run.tally.add(outcome)
-                run.write(_entry(outcome))
+        def on_outcome(outcome: Outcome) -> None:
+            run.tally.add(outcome)
+            run.write(_entry(outcome))
 
-            async with invocation.engine() as engine:
-                await engine.collect(feed, on_progress=run.progress.show, on_outcome=on_outcome)
+        record = None if only is not None else _record(invocation)
+        async with invocation.engine() as engine, keeping(invocation.settings(), record) as kept:
+            books = None if kept.journal is None else ManifestBooks(kept.journal)
+            feed = ManifestFeed(file, name, only=only, dry_run=given.dry_run, books=books)
+            report = await engine.collect(
+                feed, on_progress=run.progress.show, on_outcome=on_outcome, on_event=run.on_event
+            )
+            kept.ended(report)
+            run.took(report)
     return run.exit_code
+
+
+def _record(invocation: Invocation) -> RunRecord | None:
+    """Return the run of a manifest that has a name."""
+    given = invocation.arguments
+    if given.manifest == "-" or given.dry_run or not given.resume:
+        return None
+    where = {"place": os.path.abspath(given.manifest), "folder": str(Path.cwd())}  # noqa: PTH100  # links stay
+    return RunRecord("transfer", where, where)
 
 
 class _Line:
@@ -75,14 +96,21 @@ class _Line:
         number: From 1.
         source: What a report calls where the bytes come from.
         destination: What a report calls where they go.
+        file: Identity of the file to upload, taken before it is opened, when a journal is kept.
     """
 
-    __slots__ = ("destination", "number", "source")
+    __slots__ = ("destination", "file", "number", "source")
 
     def __init__(self, number: int, source: str | None = None, destination: str | None = None) -> None:
         self.number = number
         self.source = source
         self.destination = destination
+        self.file: Identity | None = None
+
+    @property
+    def name(self) -> str:
+        """What the journal calls it: the same for a line whose URL was only signed again."""
+        return f"{self.source}\0{self.destination}"
 
     @property
     def identity(self) -> int:
@@ -152,13 +180,23 @@ class ManifestFeed:
         name: What to call it.
         only: Identities of the lines to run; None: all.
         dry_run: Whether to say what would be done instead.
+        books: The journal; None: none is kept.
     """
 
-    def __init__(self, file: IO[bytes], name: str, *, only: set[int] | None = None, dry_run: bool = False) -> None:
+    def __init__(
+        self,
+        file: IO[bytes],
+        name: str,
+        *,
+        only: set[int] | None = None,
+        dry_run: bool = False,
+        books: ManifestBooks | None = None,
+    ) -> None:
         self._lines = _numbered_lines(file, name)
         self._name = name
         self._only = only
         self._dry_run = dry_run
+        self._books = books
         self._waiting: deque[Transfer] = deque()
 
     async def take(self, want: int) -> Sequence[Transfer]:
@@ -166,13 +204,20 @@ class ManifestFeed:
             lines = await anext(self._lines, None)
             if lines is None:
                 return ()
-            self._waiting.extend(await anyio.to_thread.run_sync(self._parse, lines))
+            parsed = await anyio.to_thread.run_sync(self._parse, lines)
+            self._waiting.extend(parsed if self._books is None else await self._books.go_on(parsed))
         return [self._waiting.popleft() for _ in range(min(want, len(self._waiting)))]
 
     async def renew(self, transfer: Upload | Download, *, first_part: int = 1) -> Target | Origin | None:
         return None
 
+    def arrived(self, outcome: Outcome) -> None:
+        if self._books is not None:
+            self._books.arrived(outcome)
+
     async def settle(self, outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
+        if self._books is not None:
+            await self._books.flush()
         return outcomes
 
     def _parse(self, lines: list[tuple[int, bytes]]) -> list[Transfer]:

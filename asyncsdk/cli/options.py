@@ -7,8 +7,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from asyncsdk.cli.formats import parse_assignment, parse_json_or_text, parse_size
+from asyncsdk.cli.formats import (
+    parse_assignment,
+    parse_bandwidth,
+    parse_concurrency,
+    parse_duration,
+    parse_json_or_text,
+    parse_positive,
+    parse_size,
+)
 from asyncsdk.domain.filters import AllOf, Condition, Filter
+from asyncsdk.engine import Bandwidth, Concurrency
 from asyncsdk.errors import ConfigError
 
 __all__ = [
@@ -16,8 +25,11 @@ __all__ = [
     "CommandParser",
     "add_common",
     "add_listing",
+    "add_patterns",
     "add_project",
     "add_report",
+    "add_report_file",
+    "add_resume",
     "add_selection",
     "add_transfer",
     "parsed_as",
@@ -34,7 +46,11 @@ class Arguments(argparse.Namespace):
     url: str | None = None
     token: str | None = None
     data: Path | None = None
-    concurrency: int | None = None
+    concurrency: Concurrency | None = None
+    bandwidth: Bandwidth | None = None
+    requests_per_second: float | None = None
+    deadline: float | None = None
+    processes: int = 1
     part_size: int | None = None
     json: bool = False
     quiet: bool = False
@@ -42,6 +58,8 @@ class Arguments(argparse.Namespace):
     dry_run: bool = False
     report: Path | None = None
     retry: Path | None = None
+    events: Path | None = None
+    resume: bool = True
     include: list[str] | None = None
     exclude: list[str] | None = None
     project: str | None = None
@@ -103,7 +121,12 @@ def add_common(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--token", metavar="TOKEN", help="token for it; better given as ASYNCSDK_TOKEN, because "
                        "everybody on this machine can read command lines")  # fmt: skip
     group.add_argument("--data", metavar="FOLDER", type=Path, help="use the embedded platform in this folder")
-    group.add_argument("--concurrency", metavar="N", type=int, help="requests at once (default: 16)")
+    group.add_argument(
+        "--concurrency",
+        metavar="N",
+        type=parsed_as(parse_concurrency),
+        help="requests at once: a number, or 'auto', which finds out while it runs (default)",
+    )
     group = parser.add_argument_group("output", argument_default=argparse.SUPPRESS)
     group.add_argument("--json", action="store_true", help="one JSON object per line on standard output, nothing else "
                        "there")  # fmt: skip
@@ -119,14 +142,21 @@ def add_project(parser: argparse.ArgumentParser) -> None:
 
 
 def add_report(parser: argparse.ArgumentParser) -> None:
-    """Add ``--report``, ``--retry`` and ``--dry-run``."""
+    """Add ``--report``, ``--retry``, ``--events`` and ``--dry-run``."""
     group = parser.add_argument_group("report", argument_default=argparse.SUPPRESS)
-    group.add_argument("--report", metavar="FILE.jsonl", type=Path, help="write one JSON line per object, as outcomes "
-                       "come; the file is replaced")  # fmt: skip
+    add_report_file(group)
     group.add_argument("--retry", metavar="REPORT", type=Path, help="run only what failed according to this report; it "
                        "may be the same file as --report. After a run that was stopped, run the command again "
                        "without it")  # fmt: skip
+    group.add_argument("--events", metavar="FILE.jsonl", type=Path, help="write what happens (retries, renewed URLs, "
+                       "outcomes ...) as JSON lines; the file is replaced, - is standard output")  # fmt: skip
     group.add_argument("--dry-run", action="store_true", help="say what would be done and change nothing")
+
+
+def add_report_file(group: Any) -> None:
+    """Add ``--report``."""
+    group.add_argument("--report", metavar="FILE.jsonl", type=Path, help="write one JSON line per object, as outcomes "
+                       "come; the file is replaced")  # fmt: skip
 
 
 def add_transfer(parser: argparse.ArgumentParser) -> None:
@@ -139,16 +169,32 @@ def add_transfer(parser: argparse.ArgumentParser) -> None:
         help="bytes per request of a large object, such as 8MiB (default); for uploads only where the platform leaves "
         "the choice",
     )
+    group = parser.add_argument_group("limits", argument_default=argparse.SUPPRESS)
+    group.add_argument("--bandwidth", metavar="SIZE", type=parsed_as(parse_bandwidth), help="bytes per second in each "
+                       "direction, such as 10MB; or UP:DOWN, either of which may be left out")  # fmt: skip
+    group.add_argument("--requests-per-second", metavar="N", type=parsed_as(parse_positive), help="requests that may "
+                       "begin per second")  # fmt: skip
+    group.add_argument("--deadline", metavar="TIME", type=parsed_as(parse_duration), help="how long it may take, such "
+                       "as 90, 30m or 8h; what is not done by then has failed")  # fmt: skip
+    group.add_argument("--processes", metavar="N", type=int, help="worker processes that transfers are spread over "
+                       "(default: 1, all in this one); for many cores and a fast network")  # fmt: skip
     add_report(parser)
+
+
+def add_resume(parser: argparse.ArgumentParser) -> None:
+    """Add ``--no-resume``."""
+    parser.add_argument(
+        "--no-resume",
+        dest="resume",
+        action="store_false",
+        default=argparse.SUPPRESS,
+        help="keep no journal, and do not go on with the one of a run that was stopped",
+    )
 
 
 def add_selection(parser: argparse.ArgumentParser) -> None:
     """Add ``--include``, ``--exclude`` and ``--on-existing``."""
-    group = parser.add_argument_group("selection", argument_default=argparse.SUPPRESS)
-    group.add_argument("--include", metavar="PATTERN", action="append", help="only paths that match, such as '*.jpg' "
-                       "or 'train/**/*.png'; may be repeated")  # fmt: skip
-    group.add_argument("--exclude", metavar="PATTERN", action="append", help="leave out paths that match; may be "
-                       "repeated")  # fmt: skip
+    add_patterns(parser)
     parser.add_argument(
         "--on-existing",
         choices=("skip_same", "overwrite", "fail"),
@@ -156,6 +202,15 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
         help="what happens when it is there already: left alone when size and checksum are equal and replaced "
         "otherwise (skip_same, default), replaced, or refused",
     )
+
+
+def add_patterns(parser: argparse.ArgumentParser) -> None:
+    """Add ``--include`` and ``--exclude``."""
+    group = parser.add_argument_group("selection", argument_default=argparse.SUPPRESS)
+    group.add_argument("--include", metavar="PATTERN", action="append", help="only paths that match, such as '*.jpg' "
+                       "or 'train/**/*.png'; may be repeated")  # fmt: skip
+    group.add_argument("--exclude", metavar="PATTERN", action="append", help="leave out paths that match; may be "
+                       "repeated")  # fmt: skip
 
 
 def add_listing(parser: argparse.ArgumentParser) -> None:

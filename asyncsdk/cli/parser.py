@@ -10,9 +10,11 @@ from asyncsdk.cli import (
     checkpoints,
     dataset_transfers,
     entities,
+    journals,
     manifests,
     predictions,
     serving,
+    verifying,
 )
 from asyncsdk.cli.exits import exit_codes_help
 from asyncsdk.cli.options import Arguments, CommandParser, add_common
@@ -50,7 +52,17 @@ def build_parser() -> CommandParser:
     parser.add_argument("--version", action="version", version=f"asyncsdk {__version__}")
     add_common(parser)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (serving, accounts, dataset_transfers, checkpoints, predictions, manifests, entities):
+    for module in (
+        serving,
+        accounts,
+        dataset_transfers,
+        verifying,
+        checkpoints,
+        predictions,
+        manifests,
+        journals,
+        entities,
+    ):
         module.add_commands(commands)
     return parser
 

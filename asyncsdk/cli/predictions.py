@@ -77,11 +77,18 @@ async def upload(invocation: Invocation) -> ExitCode:
             if given.dry_run:
                 await _check_rows(books, file, task, invocation, only)
             elif only is None:
-                books.take(await dataset.upload_predictions(given.task, file, on_progress=run.progress.show))
+                report = await dataset.upload_predictions(
+                    given.task, file, on_progress=run.progress.show, on_event=run.on_event
+                )
+                books.take(report)
+                run.took(report)
             elif only:
                 rows = _ChosenRows(file, only, books)
-                report = await dataset.upload_predictions(given.task, rows.read(), on_progress=run.progress.show)
+                report = await dataset.upload_predictions(
+                    given.task, rows.read(), on_progress=run.progress.show, on_event=run.on_event
+                )
                 books.take(report, rows.numbers)
+                run.took(report)
             await anyio.to_thread.run_sync(books.write, only)
             if books.undescribed:
                 invocation.output.problem(

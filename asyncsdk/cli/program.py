@@ -12,13 +12,19 @@ from contextlib import contextmanager
 from typing import TextIO
 
 from asyncsdk.cli.exits import ExitCode, exit_code_of, is_foreseen
-from asyncsdk.cli.interrupts import Interrupted, run_interruptible
+from asyncsdk.cli.interrupts import Interrupted, Stage, run_interruptible
 from asyncsdk.cli.invocation import Invocation
 from asyncsdk.cli.output import Output
 from asyncsdk.cli.parser import parse
 from asyncsdk.errors import AsyncSDKError, ResponseError, Unauthenticated
 
 __all__ = ["main"]
+
+_MEANING = {
+    Stage.DRAINING: "finishing what is under way and beginning nothing new; once more to stop that, too",
+    Stage.CANCELLED: "stopping and cleaning up; once more to end at once",
+}
+"""What is said of a signal. Of the last one nothing is: the process ends before anybody could."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -60,12 +66,11 @@ def _run(invocation: Invocation) -> int:
         prepare(invocation)
     if "block" in arguments:
         return int(arguments.block(invocation))
-    return run_interruptible(
-        lambda: arguments.work(invocation),
-        lambda number: invocation.output.problem(
-            f"{signal.Signals(number).name}: stopping and cleaning up; once more to stop at once"
-        ),
-    )
+
+    def on_signal(number: int, stage: Stage) -> None:
+        invocation.output.problem(f"{signal.Signals(number).name}: {_MEANING[stage]}")
+
+    return run_interruptible(lambda: arguments.work(invocation), on_signal, invocation.drain)
 
 
 def _fail(output: Output, error: Exception, *, is_debug: bool) -> int:

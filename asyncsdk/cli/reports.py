@@ -8,7 +8,8 @@ A line::
 
 ``status`` is ``done``, ``skipped`` or ``failed``; of a dry run, ``message`` is ``would_send`` or ``would_fetch``.
 What is not known of an object (attempts of a row, say) is null. Operations add what they need to find the object again
-(``line``, ``metadata``, and ``path`` where ``name`` shows bytes that are no Unicode). No line holds the query of a URL,
+(``line``, ``metadata``, and ``path`` where ``name`` shows bytes that are no Unicode); ``waits`` says how many seconds
+the requests of the object waited, by reason, where that was counted. No line holds the query of a URL,
 a header or a token.
 
 The report of a run that was stopped, so that objects may be missing in it, ends with one more line::
@@ -19,19 +20,18 @@ The report of a run that was stopped, so that objects may be missing in it, ends
 from __future__ import annotations
 
 import json
-import queue
 import tempfile
-import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
 import orjson
 
+from asyncsdk.cli.lines import LineWriter
 from asyncsdk.cli.output import json_line
 from asyncsdk.engine import Outcome, Skipped
 from asyncsdk.engine.transfers import OutcomeStatus
-from asyncsdk.errors import AsyncSDKError, ConfigError, os_error, os_errors
+from asyncsdk.errors import AsyncSDKError, ConfigError, os_errors
 
 __all__ = [
     "ReportWriter",
@@ -44,7 +44,6 @@ __all__ = [
     "was_stopped",
 ]
 
-_QUEUED_LINES = 10_000
 _INCOMPLETE = "incomplete"
 _LAST_BYTES = 4096
 """Far more than the line that ends the report of a stopped run."""
@@ -59,7 +58,7 @@ def make_entry(
     destination: str | None,
     error: AsyncSDKError | None = None,
     message: str | None = None,
-    size_bytes: int = 0,
+    size_bytes: int | None = 0,
     seconds: float | None = None,
     attempts: int | None = None,
     crc32c: str | None = None,
@@ -101,6 +100,7 @@ def entry_of(
         attempts=outcome.attempts,
         crc32c=outcome.crc32c,
         verified=outcome.verified,
+        waits={reason.value: round(spent, 6) for reason, spent in outcome.waits.items()} if outcome.waits else None,
         **facts,
     )
 
@@ -141,17 +141,15 @@ class ReportWriter:
         self._path = path
         self._retried = retried
         self._reached: set[int] = set()
-        self._error: OSError | None = None
         with os_errors("destination", destination=str(path)):
             if retried is None:
-                self._file: IO[bytes] = path.open("wb", buffering=0)
+                file: IO[bytes] = path.open("wb", buffering=0)
             else:
-                self._file = tempfile.NamedTemporaryFile(  # noqa: SIM115  # closed and renamed by close()
+                file = tempfile.NamedTemporaryFile(  # noqa: SIM115  # closed and renamed by close()
                     "wb", buffering=0, dir=path.parent, prefix=f".{path.name[:100]}.", suffix=".part", delete=False
                 )
-        self._lines: queue.Queue[bytes | None] = queue.Queue(_QUEUED_LINES)
-        self._thread = threading.Thread(target=self._write_all, name="asyncsdk report", daemon=True)
-        self._thread.start()
+        self._temporary = Path(file.name)
+        self._lines = LineWriter(file, path, "asyncsdk report")
 
     def write(self, entry: Mapping[str, Any]) -> None:
         """Add one line.
@@ -159,10 +157,10 @@ class ReportWriter:
         Raises:
             DestinationFull, DestinationUnwritable: An earlier line could not be written.
         """
-        self._check()
+        self._lines.check()
         if self._retried is not None:
             self._reached.add(hash(identity_of(entry)))
-        self._lines.put(json_line(entry))
+        self._lines.write(json_line(entry))
 
     def settle(self, entry: Mapping[str, Any]) -> None:
         """Take *entry* of the retried report for reached: others stand for it now."""
@@ -177,49 +175,25 @@ class ReportWriter:
         Raises:
             DestinationFull, DestinationUnwritable: A line could not be written.
         """
-        if self._file.closed:
+        if self._lines.is_closed:
             return
         try:
             if self._retried is not None:
                 for line in failed_lines(self._retried):
                     if hash(identity_of(json.loads(line))) not in self._reached:
-                        self._lines.put(line)
+                        self._lines.write(line)
             if last is not None:
-                self._lines.put(json_line(last))
+                self._lines.write(json_line(last))
         finally:
-            self._lines.put(None)
-            self._thread.join()
-            self._file.close()
+            self._lines.close()
         if self._retried is not None:
-            temporary = Path(self._file.name)
             try:
-                if self._error is None:
-                    temporary.chmod(self._path.stat().st_mode & 0o777)
-                    temporary.replace(self._path)
+                if not self._lines.has_failed:
+                    self._temporary.chmod(self._path.stat().st_mode & 0o777)
+                    self._temporary.replace(self._path)
             finally:
-                temporary.unlink(missing_ok=True)
-        self._check()
-
-    def _check(self) -> None:
-        if self._error is not None:
-            raise os_error(self._error, "destination", destination=str(self._path)) from self._error
-
-    def _write_all(self) -> None:
-        """Write until told to stop. After an error lines are dropped, so that nobody waits for room in the queue."""
-        is_open = True
-        while is_open:
-            batch = [self._lines.get()]
-            while len(batch) < 1000 and not self._lines.empty():
-                batch.append(self._lines.get())
-            if batch[-1] is None:
-                is_open = False
-                batch.pop()
-            data = memoryview(b"".join(line for line in batch if line is not None))
-            try:
-                while data and self._error is None:
-                    data = data[self._file.write(data) :]
-            except OSError as error:
-                self._error = error
+                self._temporary.unlink(missing_ok=True)
+        self._lines.check()
 
 
 def failed_lines(path: Path) -> Iterator[bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import stat
 import time
@@ -10,20 +11,25 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from asyncsdk.cli.events import EventWriter
 from asyncsdk.cli.exits import ExitCode
 from asyncsdk.cli.formats import human_size
 from asyncsdk.cli.invocation import Invocation
 from asyncsdk.cli.progress import ProgressDisplay
 from asyncsdk.cli.reports import ReportWriter, make_incomplete, was_stopped
-from asyncsdk.engine import Report
+from asyncsdk.engine import EventCallback, Report
 from asyncsdk.errors import AsyncSDKError, ConfigError
 
-__all__ = ["STOPPED", "Run", "summary_of"]
+__all__ = ["STOPPED", "LeftUndone", "Run", "own_report", "summary_of"]
 
 STOPPED = "the run this report is of was stopped; run the command again without --retry"
 """Said of a retry after which objects may still be missing."""
 
 SHOWN_FAILURES = 5
+
+
+class LeftUndone(Exception):
+    """A run ended early because it was told to begin nothing new."""
 
 
 class Run:
@@ -40,6 +46,7 @@ class Run:
         source: The file or folder that the command reads, or the descriptor of an open one; None: it reads none.
         unit: What is counted.
         is_single: Whether there is one object only: the error that ended the command then says all there is to say.
+        words: What the summary says of objects that are as they should be, and of the others.
 
     Raises:
         ConfigError: The report would overwrite *source*, or the retried report is of another operation.
@@ -54,16 +61,23 @@ class Run:
         source: Path | int | None,
         unit: str = "objects",
         is_single: bool = False,
+        words: tuple[str, str] = ("done", "failed"),
     ) -> None:
         given = invocation.arguments
         self._output = invocation.output
         self._unit = unit
         self._is_single = is_single
+        self._words = words
         self._report_path = given.report
         self._retry_path = given.retry
-        if self._report_path is not None and source is not None and _is_same_file(self._report_path, source):
-            read = "standard input" if isinstance(source, int) else source
-            raise ConfigError(f"--report would overwrite {read}; name another file")
+        self._events_path = given.events
+        for option, path in (("--report", self._report_path), ("--events", self._events_path)):
+            if path is not None and source is not None and _is_same_file(path, source):
+                read = "standard input" if isinstance(source, int) else source
+                raise ConfigError(f"{option} would overwrite {read}; name another file")
+        for other in (self._report_path, self._retry_path):
+            if self._events_path is not None and other is not None and _is_same_path(self._events_path, other):
+                raise ConfigError(f"--events would overwrite {other}; name another file")
         self._retries_stopped = self._retry_path is not None and was_stopped(self._retry_path, operation)
         self._retries_into_itself = (
             self._report_path is not None
@@ -73,6 +87,7 @@ class Run:
         if self._retries_into_itself and given.dry_run:
             raise ConfigError("--dry-run would replace the failures of this report by guesses; name another --report")
         self._settled: list[Mapping[str, Any]] = []
+        self._events: EventWriter | None = None
         self._writer: ReportWriter | None = None
         self.operation = operation
         self.tally = Report()
@@ -85,6 +100,8 @@ class Run:
             self._writer = ReportWriter(
                 self._report_path, retried=self._retry_path if self._retries_into_itself else None
             )
+        if self._events_path is not None:
+            self._events = EventWriter(self._events_path, self._output)
         return self
 
     def __exit__(
@@ -93,8 +110,12 @@ class Run:
         self.progress.close()
         self.tally.seconds = self.seconds
         try:
-            if self._writer is not None:
-                self._close(self._writer, is_whole=error is None)
+            try:
+                if self._writer is not None:
+                    self._close(self._writer, is_whole=error is None)
+            finally:
+                if self._events is not None:
+                    self._events.close()
         except AsyncSDKError as closing:
             if error is None:
                 raise
@@ -123,6 +144,21 @@ class Run:
         """How long it runs."""
         return time.monotonic() - self._started
 
+    @property
+    def on_event(self) -> EventCallback | None:
+        """What takes the events of engine runs; None: nobody asked for them."""
+        return self._events
+
+    def took(self, report: Report) -> None:
+        """Take over what *report* of the verb says of the run as a whole: what it waited for, and whether it is whole.
+
+        Raises:
+            LeftUndone: It was drained, and something was left undone: the command ends like one that was stopped.
+        """
+        self.tally.add_waits(report.waits, report.cpu_share, report.seconds)
+        if not report.is_complete:
+            raise LeftUndone("the run was drained before everything was done")
+
     def write(self, entry: Mapping[str, Any]) -> None:
         """Write one line into the report, and with ``--json`` to standard output."""
         if self._writer is not None:
@@ -137,7 +173,7 @@ class Run:
     def _tell(self, *, is_whole: bool) -> None:
         tally, output = self.tally, self._output
         begun = "" if is_whole else "stopped after "
-        sentence = f"{self.operation.replace('_', ' ')}: {begun}{summary_of(tally, self._unit)}"
+        sentence = f"{self.operation.replace('_', ' ')}: {begun}{summary_of(tally, self._unit, self._words)}"
         if self._is_single and not is_whole:
             pass
         elif tally.failed:
@@ -155,21 +191,24 @@ class Run:
             output.record({"summary": _summary_values(tally, is_whole)})
 
 
-def summary_of(tally: Report, unit: str) -> str:
+def summary_of(tally: Report, unit: str, words: tuple[str, str] = ("done", "failed")) -> str:
     """Return the summary of a run in one line."""
     seconds = max(tally.seconds, 1e-6)
-    parts = [f"{tally.done} {unit if tally.done != 1 else unit[:-1]} done ({human_size(tally.bytes_done)})"]
+    parts = [f"{tally.done} {unit if tally.done != 1 else unit[:-1]} {words[0]} ({human_size(tally.bytes_done)})"]
     if tally.skipped:
         parts.append(f"{tally.skipped} skipped")
     if tally.failed:
         kinds = ", ".join(f"{count} {code}" for code, count in tally.failures_by_code.most_common())
-        parts.append(f"{tally.failed} failed ({kinds})")
+        parts.append(f"{tally.failed} {words[1]} ({kinds})")
     rates = f"{tally.done / seconds:.1f} {unit}/s, {tally.bytes_done / seconds / 1e6:.1f} MB/s"
-    return f"{', '.join(parts)} in {seconds:.1f} s ({rates})"
+    found = tally.bottleneck
+    limited = "" if found is None else f"; limited by {found}"
+    return f"{', '.join(parts)} in {seconds:.1f} s ({rates}{limited})"
 
 
 def _summary_values(tally: Report, is_whole: bool) -> dict[str, Any]:
     seconds = max(tally.seconds, 1e-6)
+    found = tally.bottleneck
     return {
         "done": tally.done,
         "skipped": tally.skipped,
@@ -179,8 +218,28 @@ def _summary_values(tally: Report, is_whole: bool) -> dict[str, Any]:
         "objects_per_second": round(tally.done / seconds, 3),
         "bytes_per_second": round(tally.bytes_done / seconds, 3),
         "failures_by_code": dict(tally.failures_by_code),
+        "bottleneck": None if found is None else found.reason,
+        "bottleneck_share": None if found is None else round(found.share, 3),
+        "waits": {reason.value: round(spent, 3) for reason, spent in tally.waits.items()},
+        "cpu_share": round(tally.cpu_share, 3),
         "is_complete": is_whole,
     }
+
+
+def own_report(folder: Path, report: Path | None) -> list[str]:
+    """Return the patterns that leave out a report which is written into the *folder* that a command reads."""
+    if report is None or not folder.is_dir():
+        return []
+    try:
+        inside = report.resolve().relative_to(folder.resolve())
+    except ValueError:
+        return []
+    return [f"/{glob.escape(inside.as_posix())}"]
+
+
+def _is_same_path(one: Path, other: Path) -> bool:
+    """Whether both name one regular file, or one that is not there yet."""
+    return _is_same_file(one, other) or (not one.exists() and one.resolve() == other.resolve())
 
 
 def _is_same_file(one: Path, other: Path | int) -> bool:

@@ -27,6 +27,12 @@ def add_commands(commands: Any) -> None:
     parser.add_argument("--port", type=int, default=8750, help="port (default: 8750); 0 takes a free one")
     parser.add_argument("--public-url", metavar="URL", help="what clients call the server, when that is not the name "
                         "they ask for")  # fmt: skip
+    parser.add_argument("--objects", metavar="URL", help="bucket that keeps the objects, s3://bucket/prefix or "
+                        "az://container/prefix, with the "
+                        "credentials of the environment (default: ASYNCSDK_OBJECTS, then where they are, in the folder "
+                        "when it is new)")  # fmt: skip
+    parser.add_argument("--objects-endpoint", metavar="URL", help="service that has the bucket, when it is not the "
+                        "cloud's own (default: ASYNCSDK_OBJECTS_ENDPOINT)")  # fmt: skip
     add_common(parser)
     parser.set_defaults(block=serve)
 
@@ -39,7 +45,8 @@ def serve(invocation: Invocation) -> ExitCode:
     if not 0 <= given.port <= 65535:
         raise ConfigError(f"--port must be between 0 and 65535, not {given.port}")
     # Not from the profile: who is logged in to some server may serve a folder all the same.
-    folder: Path = Settings.load(url="", data=given.data).data
+    settings = Settings.load(url="", data=given.data, objects=given.objects, objects_endpoint=given.objects_endpoint)
+    folder: Path = settings.data
     token_file = folder / "token"
 
     def on_ready(url: str) -> None:
@@ -51,5 +58,13 @@ def serve(invocation: Invocation) -> ExitCode:
 
     from asyncsdk.server.http import serve as serve_http
 
-    serve_http(folder, given.host, given.port, public_url=given.public_url, on_ready=on_ready)
+    serve_http(
+        folder,
+        given.host,
+        given.port,
+        public_url=given.public_url,
+        objects=settings.objects,
+        objects_endpoint=settings.objects_endpoint,
+        on_ready=on_ready,
+    )
     return ExitCode.OK

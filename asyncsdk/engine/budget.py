@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from asyncsdk.engine.config import MiB
+from asyncsdk.engine.waits import WaitReason, waiting
 from asyncsdk.errors import ConfigError
 
 __all__ = ["DEFAULT_MEMORY_BYTES", "Budget", "Lease", "process_budget"]
@@ -81,6 +82,11 @@ class Budget:
         """What is leased now."""
         return self._used
 
+    @property
+    def is_wanted(self) -> bool:
+        """Whether somebody waits for some of it."""
+        return bool(self._waiting)
+
     def resize(self, limit_bytes: int) -> None:
         """Change the bound; leases that exist are kept."""
         if limit_bytes < 1:
@@ -102,7 +108,8 @@ class Budget:
             waiter = _Waiter(size_bytes, loop, loop.create_future())
             self._waiting.append(waiter)
         try:
-            await waiter.future
+            with waiting(WaitReason.MEMORY):
+                await waiter.future
         except asyncio.CancelledError:
             with self._lock:
                 if waiter.is_granted:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from asyncsdk.checksums import crc32c_hex
 from asyncsdk.engine.budget import Lease
-from asyncsdk.engine.replies import content_range, reply_crc32c
+from asyncsdk.engine.digests import reply_crc32c
+from asyncsdk.engine.replies import content_range, is_partial
 from asyncsdk.engine.sinks import BufferSink, PartFile, SpoolFile
 from asyncsdk.engine.strays import StrayCancelledError, no_strays
 from asyncsdk.engine.transfers import Download, Outcome, StreamSink, parse_crc32c
@@ -192,6 +193,7 @@ class Fetch:
         return await self._work.renew(self._used)
 
     async def _attempt(self, count: Count) -> Reply:
+        await self._work.current()  # a URL that is about to expire is renewed first
         request = self.request(count)
         reply = await self._work.send(request, "small")
         self.judge(reply, request, count.take_back)
@@ -237,28 +239,28 @@ class Fetch:
         self._check(reply)
 
     def _on_head(self, head: ReplyHead) -> BufferSink | None:
-        if head.status in {200, 203}:
-            self._total = None
-            length = head.headers.get("content-length", "")
-            is_declared = length.isdecimal() and len(length) < 20 and "transfer-encoding" not in head.headers
-            declared = int(length) if is_declared else None
-            known = self._download.origin.size_bytes
-            if known is not None and declared is not None and declared != known:
-                raise object_changed(self._work, f"it has {declared} bytes, {known} were announced")
-            return self._make_room(declared, known)
-        if head.status == 206:
+        if is_partial(head):
             found = content_range(head.headers)
             if found is None or self._asked is None or found[0] != 0 or found[2] is None:
-                raise MalformedResponse(f"a partial answer that was not asked for: {self._shown}", status=206)
+                raise MalformedResponse(f"a partial answer that was not asked for: {self._shown}", status=head.status)
             _, stop, total = found
             assert total is not None
             if stop != min(total, self._asked):
-                raise MalformedResponse(f"another range than the one asked for: {self._shown}", status=206)
+                raise MalformedResponse(f"another range than the one asked for: {self._shown}", status=head.status)
             self._total = total
             if total > stop and not isinstance(self._download.sink, (str, Path)):
                 raise _IsLarge(LargeObject(total, head.headers.get("etag"), reply_crc32c(head.headers)))
             return self._make_room(stop, stop)
-        return None
+        if head.status not in {200, 203}:
+            return None
+        self._total = None
+        length = head.headers.get("content-length", "")
+        is_declared = length.isdecimal() and len(length) < 20 and "transfer-encoding" not in head.headers
+        declared = int(length) if is_declared else None
+        known = self._download.origin.size_bytes
+        if known is not None and declared is not None and declared != known:
+            raise object_changed(self._work, f"it has {declared} bytes, {known} were announced")
+        return self._make_room(declared, known)
 
     def _make_room(self, declared: int | None, expected: int | None) -> BufferSink:
         """Return what takes the body.
@@ -294,7 +296,7 @@ class Fetch:
         """Raise unless what came is whole and what it should be."""
         received = self._sink.checksum.size_bytes
         expected = self._download.origin.size_bytes
-        if reply.status == 206 and self._total is not None and self._asked is not None:
+        if self._total is not None and self._asked is not None:
             expected = min(self._total, self._asked)
         if expected is not None and received != expected:
             raise IncompleteTransfer(expected, received, source=self._shown, bytes_done=received)

@@ -16,19 +16,18 @@ from time import monotonic
 
 import anyio
 
-from asyncsdk.engine.carrier import Carrier
+from asyncsdk.engine.carrier import STALL_SECONDS, Carrier
+from asyncsdk.engine.config import TransferConfig
 from asyncsdk.engine.downloads import LargeObject
-from asyncsdk.engine.lanes import Slots
+from asyncsdk.engine.expiry import Horizon
+from asyncsdk.engine.limits import Limits
 from asyncsdk.engine.transfers import Download, Outcome, Upload
 from asyncsdk.engine.work import SMALL_BYTES, Work
 from asyncsdk.targets import PutTarget, UrlOrigin
+from asyncsdk.transport.base import Request
 from asyncsdk.transport.lean import LeanTransport
 
 __all__ = ["Express"]
-
-_STALL_SECONDS = 0.0005
-"""From here on, opening and reading one small file, or putting one in place, was no matter of memory: a network disk
-takes 1 ms, a turning one 10 ms. What is cached takes 0.03 ms."""
 
 _PATIENCE_SECONDS = 0.4
 """How much of a second may go into such stalls. A busy machine causes some, too: with four others on two processors,
@@ -47,13 +46,12 @@ class Express:
 
     Args:
         transport: Whose connections are used.
-        slots: Shared with everything else that sends requests.
+        limits: Shared with everything else that sends requests.
         start: Makes the work of a transfer.
         finish: Takes outcomes.
         hand_over: Takes work that needs more than one request; with a `LargeObject` when it needs ranges.
         on_pulled: Called after a transfer left the queue.
         on_failure: Takes what is no error of one transfer, but a mistake.
-        concurrency: How many transfers at once.
 
     Attributes:
         held: While not 0, the queue is left alone; whoever sets it to 0 again calls `resume`.
@@ -62,17 +60,16 @@ class Express:
     def __init__(
         self,
         transport: LeanTransport,
-        slots: Slots,
+        limits: Limits,
         start: Callable[[Upload | Download], Work],
         finish: Callable[[Outcome], None],
         hand_over: HandOver,
         on_pulled: Callable[[], None],
         on_failure: Callable[[Exception], None],
-        *,
-        concurrency: int,
     ) -> None:
         self.transport = transport
-        self.slots = slots
+        self.limits = limits
+        self.slots = limits.slots
         self.start = start
         self.finish = finish
         self.hand_over = hand_over
@@ -81,19 +78,22 @@ class Express:
         self.queue: deque[Upload | Download] = deque()
         self.idle: list[Carrier] = []
         self.detour_until = 0.0
+        self.horizon = Horizon()
         self.is_over = False
         self.held = 0
         self._stalls_since = 0.0
         self._stalled = 0.0
         self._detour_seconds = _DETOUR_SECONDS
         self._carriers: list[Carrier] = []
-        self._concurrency = concurrency
+        self._parked: list[Upload | Download] = []  # for servers that asked for a pause
+        self._unpark_timer: asyncio.TimerHandle | None = None
+        self.slots.has_grown.append(self.resume)
 
     def __len__(self) -> int:
-        return len(self.queue)
+        return len(self.queue) + len(self._parked)
 
     @staticmethod
-    def takes(transfer: Upload | Download) -> bool:
+    def takes(transfer: Upload | Download, config: TransferConfig) -> bool:
         """Whether *transfer* may go by one request, from where it can be read to where it can be written at once."""
         if isinstance(transfer, Upload):
             source = transfer.source
@@ -101,31 +101,69 @@ class Express:
                 isinstance(source, (str, Path))
                 or (isinstance(source, (bytes, memoryview)) and memoryview(source).nbytes <= SMALL_BYTES)
             )
-        return isinstance(transfer.origin, UrlOrigin) and isinstance(transfer.sink, (str, Path))
+        origin = transfer.origin
+        if not isinstance(origin, UrlOrigin) or not isinstance(transfer.sink, (str, Path)):
+            return False
+        return origin.size_bytes is None or origin.size_bytes <= config.multipart_threshold
 
     def put(self, transfer: Upload | Download) -> None:
         """Queue *transfer*."""
         self.queue.append(transfer)
-        if self.idle:
-            self._wake_one()
-        elif len(self._carriers) < self._concurrency:
+        if len(self._carriers) - len(self.idle) < self.slots.small_limit:
+            self._engage_one()
+
+    def resume(self) -> None:
+        """Go on with the queue: it is held no longer, or there may be more at once."""
+        for _ in range(min(len(self.queue), self.slots.small_limit - len(self._carriers) + len(self.idle))):
+            self._engage_one()
+
+    def _engage_one(self) -> None:
+        if self.held or self.is_over:
+            return
+        if not self.idle:
             carrier = Carrier(self)
             self._carriers.append(carrier)
             carrier.ask_for_slot()
-
-    def resume(self) -> None:
-        """Go on with the queue: it is held no longer."""
-        for _ in range(min(len(self.queue), len(self.idle))):
-            self._wake_one()
-
-    def _wake_one(self) -> None:
-        if not self.held:
+        else:
             self.idle.pop().ask_for_slot()
+
+    def park(self, transfer: Upload | Download, seconds: float) -> None:
+        """Put *transfer* aside until its server may be asked again, in *seconds*."""
+        self._parked.append(transfer)
+        if self._unpark_timer is None:
+            self._unpark_timer = asyncio.get_running_loop().call_later(seconds, self._unpark)
+
+    def _unpark(self) -> None:
+        self._unpark_timer = None
+        self.queue.extend(self._parked)
+        self._parked.clear()
+        self.resume()
+
+    def requests(self) -> list[Request]:
+        """Return the requests that are under way."""
+        return [carrier.request for carrier in self._carriers if carrier.work is not None]
+
+    @property
+    def slot_waiters(self) -> int:
+        """How many wait for a slot to go on with."""
+        return max(0, sum(not carrier.has_slot for carrier in self._carriers) - len(self.idle))
+
+    def drop_waiting(self) -> int:
+        """Forget what is not begun; returns how many."""
+        dropped = len(self)
+        self.queue.clear()
+        self._parked.clear()
+        return dropped
+
+    def left(self) -> list[Work | Upload | Download]:
+        """Return everything that has no outcome yet. Call it before `aclose`."""
+        under_way = [work for carrier in self._carriers if (work := carrier.work) is not None]
+        return [*under_way, *self._parked, *self.queue]
 
     def was_slow(self, started: float) -> None:
         """Look at how long the disk kept the loop since *started*; take the detour for a while if that adds up."""
         now = monotonic()
-        if now - started < _STALL_SECONDS:
+        if now - started < STALL_SECONDS:
             return
         if now - self._stalls_since > 1.0:
             self._stalls_since, self._stalled = now, 0.0
@@ -141,6 +179,10 @@ class Express:
         """Drop what is under way, and return when nothing of it is left. Cancelling it does not hurry it."""
         self.is_over = True
         self.queue.clear()
+        self._parked.clear()
+        self.slots.has_grown.remove(self.resume)
+        if self._unpark_timer is not None:
+            self._unpark_timer.cancel()
         waiting = [future for carrier in self._carriers for future in carrier.abandon()]
         with anyio.CancelScope(shield=True):
             while waiting:

@@ -13,7 +13,7 @@ from asyncsdk.engine.transfers import Download, Outcome, Refused, Skipped, Trans
 from asyncsdk.errors import ConfigError
 from asyncsdk.targets import Origin, Target
 
-__all__ = ["Feed", "IterableFeed"]
+__all__ = ["Feed", "IterableFeed", "WatchingFeed"]
 
 
 @runtime_checkable
@@ -35,6 +35,15 @@ class Feed(Protocol):
 
     async def settle(self, outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
         """Make *outcomes* final: commit those that are done. Returns them, changed where the platform refused."""
+
+
+@runtime_checkable
+class WatchingFeed(Protocol):
+    """A feed that wants to know of objects before they are settled."""
+
+    def arrived(self, outcome: Outcome) -> None:
+        """Called with every outcome of a transfer that was done, as soon as its bytes are there. Must neither block nor
+        raise."""
 
 
 class IterableFeed:

@@ -18,12 +18,13 @@ from asyncsdk.engine.uploads import check_announced_size, check_expected
 from asyncsdk.engine.work import Work
 from asyncsdk.errors import SourceChanged
 from asyncsdk.targets import FileOrigin, FileTarget
-from asyncsdk.transport.base import BytesBody
+from asyncsdk.transport.base import Body, BytesBody, FileBody
 
 __all__ = ["copy_in", "copy_out"]
 
 _CHUNK_BYTES = 256 * 1024
 _STEP_BYTES = 16 * 1024 * 1024
+_PIECE_BYTES = 1024 * 1024
 _STREAM_PART_BYTES = 1024 * 1024
 
 
@@ -117,7 +118,7 @@ async def _copy_path_in(work: Work, path: Path | str, file: PartFile, finish: Ca
     announced = upload.size_bytes
 
     def open_checked() -> FileSource:
-        source = open_file(path, str(path), check=work.resources.config.check_source)
+        source = open_file(path, str(path), check=work.resources.config.checks_source)
         if announced is not None and source.size_bytes != announced:
             source.close()
             raise SourceChanged(
@@ -160,12 +161,18 @@ async def _copy_parts_in(work: Work, source: OpenSource, file: PartFile, finish:
         file.write_at(data, checksum.size_bytes)
         checksum.update(bytes(data))
 
+    def write_all(body: Body) -> None:
+        if isinstance(body, BytesBody):
+            write(body.data)
+            return
+        assert isinstance(body, FileBody)
+        for start in range(0, body.size_bytes, _PIECE_BYTES):
+            write(body.read(start, _PIECE_BYTES))
+
     work.attempts = 1
     while (part := await source.next_part(_STREAM_PART_BYTES)) is not None:
         try:
-            body = part.body()
-            assert isinstance(body, BytesBody)
-            await work.resources.threads.run(write, body.data)
+            await work.resources.threads.run(write_all, part.body())
             work.moved(part.size_bytes)
         finally:
             part.release()

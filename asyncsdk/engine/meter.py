@@ -8,6 +8,7 @@ import anyio
 
 from asyncsdk.engine.progress import Progress, ProgressCallback
 from asyncsdk.engine.transfers import Outcome
+from asyncsdk.engine.watching import Watch
 
 __all__ = ["Meter"]
 
@@ -19,6 +20,7 @@ class Meter:
 
     Args:
         on_progress: Told at most every 0.1 s by `report_forever`, and once by `report_end`.
+        watch: What the run waits for, and who is told of its events; None: nobody.
     """
 
     def __init__(
@@ -27,7 +29,9 @@ class Meter:
         *,
         objects_total: int | None = None,
         bytes_total: int | None = None,
+        watch: Watch | None = None,
     ) -> None:
+        self.watch = watch or Watch()
         self._on_progress = on_progress
         self._objects_total = objects_total
         self._bytes_total = bytes_total
@@ -64,6 +68,22 @@ class Meter:
             if state != self._told:
                 self._told = state
                 self._on_progress(self._snapshot(is_final=False))
+
+    def tell_start(self, concurrency: int | str) -> None:
+        """Tell whoever listens that the run begins."""
+        self.watch.run_started(concurrency, self._objects_total, self._bytes_total)
+
+    def tell_end(self, *, is_complete: bool, error: BaseException | None) -> None:
+        """Tell whoever listens that the run is over."""
+        self.watch.run_ended(
+            done=self.done,
+            skipped=self.skipped,
+            failed=self.failed,
+            bytes_done=self.bytes_moved,
+            seconds=self.seconds,
+            is_complete=is_complete,
+            error=error,
+        )
 
     def report_end(self) -> None:
         """Tell the caller for the last time. Calling it again does nothing."""

@@ -1,61 +1,30 @@
-"""Downloads in ranges: several at once, each checked against what was asked, joined by place and by checksum.
-
-Source: RFC 9110 section 14 (range requests), 13.1.1 (If-Match).
-"""
+"""Downloads in ranges: several at once, joined by place and by checksum in a file, in memory or in a stream."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
 from anyio.abc import TaskGroup
 
 from asyncsdk.checksums import combine_crc32c
+from asyncsdk.engine.adopting import adopt
 from asyncsdk.engine.budget import Lease
-from asyncsdk.engine.downloads import LargeObject, check_crc32c, download_whole, give, object_changed, precondition
-from asyncsdk.engine.replies import content_range, reply_crc32c
-from asyncsdk.engine.sinks import MemoryStore, PartFile, StoreSink
+from asyncsdk.engine.downloads import LargeObject, check_crc32c, download_whole, give, object_changed
+from asyncsdk.engine.received import Received, Unfinished
+from asyncsdk.engine.sinks import MemoryStore, PartFile
+from asyncsdk.engine.spans import RangesIgnored, Span, SpanFetcher, spans
 from asyncsdk.engine.transfers import Download, Outcome, StreamSink
 from asyncsdk.engine.work import Count, Work
-from asyncsdk.errors import ChecksumMismatch, IncompleteTransfer, MalformedResponse, redact_url
-from asyncsdk.targets import UrlOrigin
-from asyncsdk.transport.base import ReplyHead, Request
+from asyncsdk.errors import ChecksumMismatch, DestinationFull, IncompleteTransfer, ObjectChanged
 
-__all__ = ["Span", "download_in_ranges", "spans"]
+__all__ = ["download_in_ranges"]
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
-    """Bytes ``[start, stop)`` of an object, its part *number*."""
-
-    number: int
-    start: int
-    stop: int
-
-    @property
-    def size_bytes(self) -> int:
-        """How many bytes it covers."""
-        return self.stop - self.start
-
-    @property
-    def header(self) -> str:
-        """The ``Range`` header: inclusive at both ends."""
-        return f"bytes={self.start}-{self.stop - 1}"
-
-
-def spans(size_bytes: int, part_size: int) -> list[Span]:
-    """Return the spans that cover ``[0, size_bytes)`` once, in order; none for an empty object."""
-    return [
-        Span(index + 1, start, min(start + part_size, size_bytes))
-        for index, start in enumerate(range(0, size_bytes, part_size))
-    ]
-
-
-class _RangesIgnored(Exception):
-    """The server gives the whole object whatever is asked."""
+_NOT_GONE_ON_WITH = (ChecksumMismatch, DestinationFull, ObjectChanged, RangesIgnored)
+"""After these a half-received file is of no use, or takes the place that others need: a full disk stays full."""
 
 
 async def download_in_ranges(work: Work, large: LargeObject) -> Outcome:
@@ -78,7 +47,7 @@ async def download_in_ranges(work: Work, large: LargeObject) -> Outcome:
                 may_repeat = False
                 large.discard()
                 large.first = None
-            except _RangesIgnored:
+            except RangesIgnored:
                 moved.take_back()
                 if ranges.has_given:
                     # What a stream has taken cannot be taken back: the start would come twice.
@@ -103,13 +72,13 @@ class _Ranges:
         self._work = work
         self._download = work.transfer
         self._size = large.size_bytes
-        self._etag = large.etag
-        self._theirs = large.crc32c
+        self._fetcher = SpanFetcher(work, large)
         self._first = large.first
         self._moved = moved
         self._spans = deque(spans(self._size, work.resources.config.part_size))
         self._checksums: dict[int, tuple[int, int]] = {}
         self._failure: Exception | None = None
+        self._fetching = 0
         self.has_given = False
 
     async def run(self) -> Outcome:
@@ -122,8 +91,8 @@ class _Ranges:
         else:
             await self._to_stream(sink)
         checksum = self._checksum()
-        verified = self._download.origin.crc32c is not None or self._theirs == checksum
-        return self._work.done(self._size, checksum, etag=self._etag, verified=verified, data=data)
+        verified = self._download.origin.crc32c is not None or self._fetcher.crc32c == checksum
+        return self._work.done(self._size, checksum, etag=self._fetcher.etag, verified=verified, data=data)
 
     def _checksum(self) -> int:
         value = 0
@@ -135,21 +104,64 @@ class _Ranges:
     # --- files and memory: any order -------------------------------------------------------------------------
 
     async def _to_file(self, path: Path | str) -> None:
-        if self._first is None:
-            file = PartFile(path)
-        else:
-            file, first = self._first
-            self._checksums[1] = (first.checksum.value, first.checksum.size_bytes)
-            self._spans.popleft()
         threads = self._work.resources.threads
+        received = self._download.received
+        file = PartFile(path)
         try:
-            await threads.run(file.open)
+            if received is None or not await self._adopt(file, received):
+                if self._first is None:
+                    await threads.run(file.open)
+                    self._tell_begun(file)
+                else:
+                    file, first = self._first
+                    await threads.run(file.open)
+                    self._tell_begun(file)
+                    self._spans.popleft()
+                    self._keep(1, first.checksum.value, first.checksum.size_bytes)
             await self._fill(file)
             # What a partial answer says of the whole is no proof against it: some servers mean the part.
             check_crc32c(self._work, self._checksum(), None)
             await threads.run(file.publish)
+        except BaseException as error:  # whatever ended it, what came is kept for the next time; then raised again
+            if received is not None and not isinstance(error, _NOT_GONE_ON_WITH):
+                file.leave()
+                received = None
+            raise
         finally:
             file.discard()
+            if received is not None:
+                received.end()
+
+    def _tell_begun(self, file: PartFile) -> None:
+        if self._download.received is not None:
+            self._download.received.begin(self._unfinished(file.temporary))
+
+    def _unfinished(self, temporary: str) -> Unfinished:
+        part_size = self._work.resources.config.part_size
+        return Unfinished(temporary, self._size, part_size, self._fetcher.etag, self._download.origin.crc32c)
+
+    def _keep(self, number: int, checksum: int, size_bytes: int) -> None:
+        """Count a range whose bytes are in their place."""
+        self._checksums[number] = checksum, size_bytes
+        if self._download.received is not None:
+            self._download.received.add(number, size_bytes, checksum)
+
+    def _came(self, span: Span, checksum: int) -> None:
+        self._keep(span.number, checksum, span.size_bytes)
+        self._moved.size_bytes += span.size_bytes
+
+    async def _adopt(self, file: PartFile, received: Received) -> bool:
+        """Go on with the file that an earlier process left, if it is of this object; False: start anew."""
+        sizes = {span.number: (span.start, span.size_bytes) for span in self._spans}
+        found = await adopt(self._work.resources.threads, file, received, self._unfinished(""), sizes)
+        if found is None:
+            return False
+        for span in [span for span in self._spans if span.number in found]:
+            self._checksums[span.number] = found[span.number], span.size_bytes
+            self._spans.remove(span)
+            self._work.moved(span.size_bytes)
+            self._moved.size_bytes += span.size_bytes
+        return True
 
     async def _to_memory(self) -> bytes:
         with await self._work.resources.budget.take(max(self._size, 1)):
@@ -159,10 +171,8 @@ class _Ranges:
             return store.take()
 
     async def _fill(self, store: PartFile | MemoryStore) -> None:
-        count = min(self._work.resources.config.concurrency, len(self._spans))
         async with anyio.create_task_group() as group:
-            for _ in range(count):
-                group.start_soon(self._fill_some, store, group)
+            self._fetch_more(store, group)
         if self._failure is not None:
             raise self._failure
         self._check_whole()
@@ -173,12 +183,22 @@ class _Ranges:
         if received != self._size:
             raise IncompleteTransfer(self._size, received, source=self._download.name, bytes_done=received)
 
+    def _fetch_more(self, store: PartFile | MemoryStore, group: TaskGroup) -> None:
+        """Have as many ranges under way as there may be by now: it may be more than when this began."""
+        for _ in range(min(self._work.resources.slots.part_limit - self._fetching, len(self._spans))):
+            self._fetching += 1
+            group.start_soon(self._fill_some, store, group)
+
     async def _fill_some(self, store: PartFile | MemoryStore, group: TaskGroup) -> None:
         try:
             while self._spans:
-                await self._fetch(self._spans.popleft(), store)
+                span = self._spans.popleft()
+                self._fetch_more(store, group)
+                self._came(span, await self._fetcher.fetch(span, store, group))
         except Exception as error:  # noqa: BLE001  # raised again, alone, by `_fill`
             self._fail(error, group)
+        finally:
+            self._fetching -= 1
 
     def _fail(self, error: Exception, group: TaskGroup) -> None:
         if self._failure is None:
@@ -211,9 +231,9 @@ class _Ranges:
     ) -> None:
         """Keep a window of ranges in flight, as wide as slots and memory allow, and hand them over in order."""
         budget = self._work.resources.budget
-        width = self._work.resources.config.concurrency
+        slots = self._work.resources.slots
         while self._spans or window:
-            while self._spans and len(window) < width:
+            while self._spans and len(window) < slots.part_limit:
                 size = self._spans[0].size_bytes
                 # Waits only while it holds nothing: two streams could wait for each other's windows.
                 lease = budget.take_nowait(size) if window else await budget.take(size)
@@ -221,7 +241,7 @@ class _Ranges:
                     break
                 future: asyncio.Future[Exception | bytes] = asyncio.get_running_loop().create_future()
                 window.append((future, lease))
-                group.start_soon(self._fetch_into, self._spans.popleft(), future)
+                group.start_soon(self._fetch_into, self._spans.popleft(), future, group)
             future, lease = window[0]
             data = await future
             if isinstance(data, Exception):
@@ -232,85 +252,12 @@ class _Ranges:
             window.popleft()
             lease.release()
 
-    async def _fetch_into(self, span: Span, future: asyncio.Future[Exception | bytes]) -> None:
+    async def _fetch_into(self, span: Span, future: asyncio.Future[Exception | bytes], group: TaskGroup) -> None:
         store = MemoryStore(span.size_bytes)
         try:
-            await self._fetch(span, store, base=span.start)
+            self._came(span, await self._fetcher.fetch(span, store, group, base=span.start))
             result: Exception | bytes = store.take()
         except Exception as error:  # noqa: BLE001  # raised again by `_pass_on` when its turn comes
             result = error
         if not future.done():
             future.set_result(result)
-
-    # --- one range -------------------------------------------------------------------------------------------
-
-    async def _fetch(self, span: Span, store: PartFile | MemoryStore, *, base: int = 0) -> None:
-        used: UrlOrigin | None = None
-
-        async def attempt(count: Count) -> StoreSink:
-            nonlocal used
-            origin = self._work.end
-            assert isinstance(origin, UrlOrigin)
-            used = origin
-            return await self._request(span, store, base, origin, count)
-
-        async def renew() -> bool:
-            assert used is not None
-            return await self._work.renew(used)
-
-        sink = await self._work.retry(attempt, renew=renew)
-        self._checksums[span.number] = (sink.checksum.value, span.size_bytes)
-        self._moved.size_bytes += span.size_bytes
-
-    async def _request(
-        self, span: Span, store: PartFile | MemoryStore, base: int, origin: UrlOrigin, count: Count
-    ) -> StoreSink:
-        shown = redact_url(origin.url)
-        sink = StoreSink(store, span.start - base, span.size_bytes, source=shown, part=span.number)
-
-        def on_head(head: ReplyHead) -> StoreSink | None:
-            if head.status in {200, 203}:
-                raise _RangesIgnored
-            if head.status != 206:
-                return None
-            self._check_head(head, span, shown)
-            return sink
-
-        headers = {**origin.headers, **precondition(self._etag or origin.etag), "Range": span.header}
-        request = Request(
-            "GET",
-            origin.url,
-            headers,
-            on_head=on_head,
-            on_received=count,
-            timeouts=self._work.resources.config.timeouts,
-        )
-        reply = await self._work.send(request, "part")
-        if reply.status in {412, 416}:
-            raise object_changed(self._work)
-        if reply.status != 206:
-            count.take_back()
-            raise self._work.refused(reply, request, origin.expires_at)
-        sink.check_whole()
-        return sink
-
-    def _check_head(self, head: ReplyHead, span: Span, shown: str) -> None:
-        found = content_range(head.headers)
-        if found is None:
-            raise MalformedResponse(
-                f"part {span.number}: a partial answer that does not say which: {shown}", status=206
-            )
-        start, stop, total = found
-        if total is not None and total != self._size:
-            raise object_changed(self._work, f"it has {total} bytes now, it had {self._size}")
-        if start != span.start or stop > span.stop:
-            raise MalformedResponse(f"part {span.number}: another range than the one asked for: {shown}", status=206)
-        if stop < span.stop:
-            raise IncompleteTransfer(span.size_bytes, stop - start, source=shown, part=span.number)
-        etag = head.headers.get("etag")
-        if self._etag is None:
-            self._etag = etag
-        elif etag is not None and etag != self._etag:
-            raise object_changed(self._work)
-        if self._theirs is None:
-            self._theirs = reply_crc32c(head.headers)

@@ -25,7 +25,7 @@ from urllib.parse import quote
 
 from asyncsdk.engine.replies import Redirected, not_followed
 from asyncsdk.errors import ConfigError
-from asyncsdk.transport.base import FileBody, OnBytes, Reply, Request, Transport
+from asyncsdk.transport.base import OnBytes, Reply, Request, Transport, reset_checksum
 from asyncsdk.transport.urls import Address, split_url
 
 __all__ = ["MAX_REDIRECTS", "REDIRECTS", "send_following"]
@@ -62,8 +62,11 @@ _NOT_IN_URLS = re.compile(r"[\x00-\x20\x7f]")
 _EVERY_ASCII = "".join(chr(code) for code in range(0x21, 0x7F))
 
 
-async def send_following(transport: Transport, request: Request) -> Reply:
+async def send_following(transport: Transport, request: Request, *, final: frozenset[int] = frozenset()) -> Reply:
     """Send *request*, follow where its replies lead, and return the last one; it may be a refusal.
+
+    Args:
+        final: Statuses that are an answer where they do not say where to: Google's 308 is no redirect.
 
     A body is sent again from its start: what ``on_sent`` was told of it is taken back, the checksum of a `FileBody`
     starts anew. What ``on_received`` was told of the body of a redirect is taken back too.
@@ -82,14 +85,16 @@ async def send_following(transport: Transport, request: Request) -> Reply:
         return reply
     asked = [first]
     while reply.status in REDIRECTS:
+        if reply.status in final and "location" not in reply.headers:
+            break
         asked.append(_next(asked, reply))
         sent.take_back()
         if request.on_received is not None and reply.size_bytes:
             request.on_received(-reply.size_bytes)
-        if isinstance(request.body, FileBody) and request.body.checksum is not None:
-            request.body.checksum.value = 0
-            request.body.checksum.size_bytes = 0
+        reset_checksum(request.body)
         reply = await transport.send(asked[-1])
+    if len(asked) == 1:
+        return reply
     return Redirected(reply.status, reply.headers, reply.body, reply.size_bytes, tuple(asked))
 
 

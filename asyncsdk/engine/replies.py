@@ -1,4 +1,4 @@
-"""What a reply says: refusals as typed errors, checksums, ranges, and the little XML of multipart uploads."""
+"""What a reply says: refusals as typed errors, ranges, and the little XML of multipart uploads."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from urllib.parse import unquote, urlsplit
 
 import orjson
 
-from asyncsdk.checksums import crc32c_from_base64
 from asyncsdk.engine.retries import parse_retry_after
 from asyncsdk.errors import (
     AsyncSDKError,
@@ -22,22 +21,34 @@ from asyncsdk.errors import (
     redact_url,
     response_error,
 )
-from asyncsdk.transport.base import Reply, Request
+from asyncsdk.transport.base import Reply, ReplyHead, Request
 
 __all__ = [
     "Redirected",
     "complete_body",
     "content_range",
     "embedded_refusal",
+    "is_partial",
     "not_followed",
     "refusal",
-    "reply_crc32c",
     "xml_text",
 ]
 
 _REQUEST_IDS = ("x-request-id", "x-amz-request-id", "x-guploader-uploadid", "x-ms-request-id")
 _SLOW_DOWN = {"SlowDown", "TooManyRequests", "RequestLimitExceeded", "ServerBusy"}
 _SERVER_FAULTS = {"InternalError", "ServiceUnavailable", "RequestTimeout", "OperationAborted", "Busy"}
+_DAMAGED = {
+    *("BadDigest", "bad_digest", "IncompleteBody", "incomplete"),
+    *("Md5Mismatch", "Crc64Mismatch", "XAmzContentChecksumMismatch"),
+}
+"""What arrived is not what was sent, says the server with a 400: sent again, it arrives whole."""
+
+_SUPERSEDED = "superseded"
+"""Our platform's word for a part that a later attempt at it took over: if that fails in turn, this one is needed."""
+
+_QUOTED = ("CanonicalRequest", "CanonicalRequestBytes", "StringToSign", "StringToSignBytes", "SignatureProvided")
+"""Elements in which S3 and Azure quote what was signed, some of it as hexadecimal digits."""
+
 _CONTENT_RANGE = re.compile(r"bytes (?:([0-9]{1,19})-([0-9]{1,19})|\*)/([0-9]{1,19}|\*)", re.IGNORECASE)
 
 
@@ -99,7 +110,12 @@ def refusal(reply: Reply, method: str, url: str, headers: Mapping[str, str]) -> 
     }
     if reply.status == 503 and code in _SLOW_DOWN:
         return RateLimited(message, status=503, **facts)
-    return response_error(reply.status, message, **facts)
+    error = response_error(reply.status, message, **facts)
+    if reply.status == 400 and (code in _DAMAGED or code == "RequestTimeout"):
+        error.retryable = True
+    if reply.status == 409 and code == _SUPERSEDED:
+        error.retryable = True
+    return error
 
 
 def embedded_refusal(reply: Reply, method: str, url: str, headers: Mapping[str, str]) -> AsyncSDKError | None:
@@ -116,29 +132,6 @@ def embedded_refusal(reply: Reply, method: str, url: str, headers: Mapping[str, 
     if code is None or code in _SERVER_FAULTS:
         return ServerError(message, status=reply.status, code=code, body=body)
     return response_error(400, message, code=code, body=body)
-
-
-def reply_crc32c(headers: Mapping[str, str]) -> int | None:
-    """Return the crc32c that the server states for an object, or None.
-
-    Checksums of checksums (S3's ``...-3``) and of stored bytes other than those sent (GCS unpacking gzip) do not count.
-    """
-    text = headers.get("x-amz-checksum-crc32c")
-    if text is None and "x-goog-hash" not in headers:
-        return None
-    if text is None and "x-goog-stored-content-encoding" in headers:
-        stored = headers["x-goog-stored-content-encoding"]
-        if stored not in {"identity", headers.get("content-encoding", "identity")}:
-            return None
-    if text is None:
-        hashes = dict(item.strip().partition("=")[::2] for item in headers.get("x-goog-hash", "").split(","))
-        text = hashes.get("crc32c")
-    if text is None or headers.get("x-amz-checksum-type", "").upper() == "COMPOSITE":
-        return None
-    try:
-        return crc32c_from_base64(text)
-    except ValueError:
-        return None
 
 
 def content_range(headers: Mapping[str, str]) -> tuple[int, int, int | None] | None:
@@ -158,6 +151,14 @@ def content_range(headers: Mapping[str, str]) -> tuple[int, int, int | None] | N
     if stop <= start or (total is not None and stop > total):
         return None
     return start, stop, total
+
+
+def is_partial(reply: Reply | ReplyHead) -> bool:
+    """Whether a reply brings a range: a 206, or another success that says so by ``Content-Range``.
+
+    Some services answer a range with 200 (rclone's S3 does): taken for the object, its first bytes would pass for all.
+    """
+    return reply.status == 206 or (reply.status in {200, 203} and "content-range" in reply.headers)
 
 
 def complete_body(parts: Sequence[tuple[int, str, str | None]]) -> bytes:
@@ -190,6 +191,8 @@ def _way(reply: Reply) -> str:
 
 def _without_secrets(text: str, url: str, headers: Mapping[str, str], reply: Reply) -> str:
     """Take out what a server quotes of the query and headers it refused (S3 repeats signature and key id)."""
+    for name in _QUOTED:
+        text = re.sub(rf"(<{name}>).*?(</{name}>|$)", r"\1...\2", text, flags=re.DOTALL)
     urls = [url]
     if isinstance(reply, Redirected):  # the headers of later requests are among those of the first
         urls += [request.url for request in reply.asked]
@@ -212,21 +215,35 @@ def _root_names(body: bytes) -> list[str]:
 
 
 def _read_body(reply: Reply) -> tuple[str | None, str]:
-    """Return the server's stable word and sentence: JSON ``{"error": {"code", "message"}}``, or XML, or plain text."""
-    body = reply.body.strip()
+    """Return the server's stable word and sentence: JSON ``{"error": {"code", "message"}}``, or XML, or plain text.
+
+    Azure says its word in a header too, which is all there is of it where a reply has no body.
+    """
+    code, said = _read_text(reply.body.removeprefix(b"\xef\xbb\xbf").strip(), reply)
+    return code or reply.headers.get("x-ms-error-code"), said
+
+
+def _read_text(body: bytes, reply: Reply) -> tuple[str | None, str]:
     if body.startswith(b"{"):
         try:
-            said = orjson.loads(body)
+            return _read_json(orjson.loads(body))
         except orjson.JSONDecodeError:
             return None, ""
-        said = said.get("error", said)
-        if isinstance(said, dict):
-            code, message = said.get("code"), said.get("message")
-            return (code if isinstance(code, str) else None), (message if isinstance(message, str) else "")
-        return None, said if isinstance(said, str) else ""
     if body.startswith(b"<"):
-        code, message = xml_text(body, "Code"), xml_text(body, "Message")
-        return code, ": ".join(word for word in (code, message) if word)
+        code, message, details = (xml_text(body, name) for name in ("Code", "Message", "Details"))
+        return code, ": ".join(word for word in (code, message, details) if word)
     if reply.headers.get("content-type", "").startswith("text/plain"):
         return None, body[:200].decode("utf-8", "replace")
     return None, ""
+
+
+def _read_json(said: dict[str, Any]) -> tuple[str | None, str]:
+    error = said.get("error", said)
+    if not isinstance(error, dict):
+        return None, error if isinstance(error, str) else ""
+    code, message = error.get("code"), error.get("message")
+    if not isinstance(code, str):  # Google's code is the status; its word is the reason of the first error
+        listed = error.get("errors")
+        first = listed[0] if isinstance(listed, list) and listed and isinstance(listed[0], dict) else error
+        code = first.get("reason") or error.get("status")
+    return (code if isinstance(code, str) else None), (message if isinstance(message, str) else "")

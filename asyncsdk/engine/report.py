@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from asyncsdk.engine.limits.controller import Step
 from asyncsdk.engine.transfers import Outcome
+from asyncsdk.engine.waits import Bottleneck, WaitReason, bottleneck_of
 
 __all__ = ["Failure", "Report"]
 
@@ -39,6 +42,11 @@ class Report:
         seconds: How long the run took.
         failures_by_code: How many failed for which reason.
         failures: The first 1,000 of them.
+        waits: What the run's places (requests that may be in flight at once) spent their time on, in seconds by reason:
+            two requests that wait for a reply for one second make two. Sampled.
+        cpu_share: Share of one processor that the event loop's thread used while it lasted.
+        concurrency: How the number of requests at once changed, and why; empty when it was set.
+        is_complete: Whether everything in the feed has an outcome: False after the run was drained before that.
     """
 
     done: int = 0
@@ -48,6 +56,11 @@ class Report:
     seconds: float = 0.0
     failures_by_code: Counter[str] = field(default_factory=Counter)
     failures: list[Failure] = field(default_factory=list)
+    waits: dict[WaitReason, float] = field(default_factory=dict)
+    cpu_share: float = 0.0
+    concurrency: list[Step] = field(default_factory=list)
+    is_complete: bool = True
+    _seconds_watched: float = field(default=0.0, repr=False, compare=False)
 
     def add(self, outcome: Outcome) -> None:
         """Count *outcome*."""
@@ -63,11 +76,12 @@ class Report:
         """Count a failure that is no transfer's, such as a refused row."""
         self.add_failures(1, name, error)
 
-    def add_failures(self, count: int, name: str, error: Exception) -> None:
-        """Count *count* failures of one cause, kept as one entry."""
+    def add_failures(self, count: int, name: str, error: Exception, *, code: str | None = None) -> None:
+        """Count *count* failures of one cause, kept as one entry; *code*: under another word than the error's own."""
         if count < 1:
             return
-        code = getattr(error, "code", type(error).__name__)
+        if code is None:
+            code = str(getattr(error, "code", type(error).__name__))
         self.failed += count
         self.failures_by_code[code] += count
         if len(self.failures) < MAX_FAILURES_KEPT:
@@ -77,6 +91,19 @@ class Report:
     def ok(self) -> bool:
         """Whether nothing failed."""
         return self.failed == 0
+
+    @property
+    def bottleneck(self) -> Bottleneck | None:
+        """What limited the run: the reason that most time went into, or ``cpu``; None when it was too short to tell."""
+        return bottleneck_of(self.waits, self.cpu_share)
+
+    def add_waits(self, waits: Mapping[WaitReason, float], cpu_share: float, seconds: float) -> None:
+        """Add what a run of *seconds* waited for; several runs may make one report."""
+        for reason, spent in waits.items():
+            self.waits[reason] = self.waits.get(reason, 0.0) + spent
+        before, self._seconds_watched = self._seconds_watched, self._seconds_watched + seconds
+        if self._seconds_watched > 0:
+            self.cpu_share = (self.cpu_share * before + cpu_share * seconds) / self._seconds_watched
 
     @property
     def objects(self) -> int:
@@ -98,4 +125,5 @@ class Report:
 
     def __str__(self) -> str:
         text = f"{self.done} done, {self.skipped} skipped, {self.failed} failed, {self.bytes_done} bytes"
-        return f"{text} in {self.seconds:.1f} s"
+        limited = "" if self.bottleneck is None else f", limited by {self.bottleneck}"
+        return f"{text} in {self.seconds:.1f} s{limited}{'' if self.is_complete else ', not complete'}"

@@ -5,14 +5,12 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from urllib.parse import parse_qs, urlsplit
 
 from asyncsdk.engine.config import RetryPolicy
+from asyncsdk.engine.expiry import parse_http_date
 from asyncsdk.errors import AsyncSDKError
 
-__all__ = ["has_expired", "parse_http_date", "parse_retry_after", "wait_before_next"]
+__all__ = ["parse_retry_after", "wait_before_next"]
 
 
 def wait_before_next(
@@ -41,57 +39,7 @@ def parse_retry_after(headers: Mapping[str, str]) -> float | None:
     if text.isascii() and text.isdigit():
         return float(text[:9])
     until = parse_http_date(text)
-    return None if until is None else max(0.0, until - _server_time(headers))
-
-
-def parse_http_date(text: str) -> float | None:
-    """Return the seconds since 1970 UTC of an HTTP date, or None when it is not one."""
-    try:
-        moment = parsedate_to_datetime(text)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, OverflowError):  # a year of twenty digits is too much for a C integer
+    if until is None:
         return None
-
-
-def has_expired(url: str, expires_at: float | None, headers: Mapping[str, str]) -> bool:
-    """Whether *url* had expired when the server answered with *headers*, by the server's clock.
-
-    Args:
-        expires_at: When it expires, if known; None: read from the URL where it says so itself.
-    """
-    if expires_at is None:
-        expires_at = _expiry_in_url(url)
-    return expires_at is not None and _server_time(headers) >= expires_at
-
-
-def _server_time(headers: Mapping[str, str]) -> float:
-    date = parse_http_date(headers.get("date", "")) if "date" in headers else None
-    return time.time() if date is None else date
-
-
-def _expiry_in_url(url: str) -> float | None:
-    """Return the expiry that the query of a signed URL states: S3 and GCS (V4, V2), Azure."""
-    query = {name.lower(): values[0] for name, values in parse_qs(urlsplit(url).query).items()}
-    for vendor in ("x-amz", "x-goog"):
-        start, seconds = _parse_basic_date(query.get(f"{vendor}-date", "")), query.get(f"{vendor}-expires", "")
-        if start is not None and seconds.isdecimal():
-            return start + float(seconds)
-    expires = query.get("expires", "")
-    if len(expires) == 10 and expires.isdecimal():
-        return float(expires)
-    return _parse_iso_date(query["se"]) if "se" in query and "sig" in query else None
-
-
-def _parse_basic_date(text: str) -> float | None:
-    return _parse(text, "%Y%m%dT%H%M%SZ")
-
-
-def _parse_iso_date(text: str) -> float | None:
-    return _parse(text, "%Y-%m-%dT%H:%M:%SZ")
-
-
-def _parse(text: str, form: str) -> float | None:
-    try:
-        return datetime.strptime(text, form).replace(tzinfo=UTC).timestamp()
-    except ValueError:
-        return None
+    now = parse_http_date(headers["date"]) if "date" in headers else None
+    return max(0.0, until - (time.time() if now is None else now))

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import anyio
 
 from asyncsdk.engine.config import TransferConfig
-from asyncsdk.engine.feed import Feed, IterableFeed
+from asyncsdk.engine.feed import Feed, IterableFeed, WatchingFeed
 from asyncsdk.engine.meter import Meter
 from asyncsdk.engine.progress import OutcomeCallback
 from asyncsdk.engine.strays import StrayCancelledError, no_strays, stray_failure
@@ -48,7 +48,9 @@ class Settler:
         self._on_outcome = on_outcome
         self._is_idle = is_idle
         self._on_failure = on_failure
+        self._arrived = feed.arrived if isinstance(feed, WatchingFeed) else None
         self._at_once = isinstance(feed, IterableFeed)  # nothing to commit, so nothing to collect for
+        self._is_final = type(feed) is IterableFeed and on_outcome is None  # what is put is what is handed out
         self._batch: deque[Outcome] = deque()
         self._oldest = 0.0
         self._work_is_over = False
@@ -58,12 +60,22 @@ class Settler:
         self.ready: deque[Outcome] = deque()
         self.data_bytes = 0
         self.has_ended = False
+        self.is_settling = False  # the platform is committing
 
     def put(self, outcome: Outcome) -> None:
-        """Take an outcome that is not final yet."""
+        """Take an outcome that is not final yet, unless there is nobody to settle it with or to be told."""
+        if self._is_final and not self._batch and not self._meter.watch.is_heard:
+            self._meter.count(outcome)
+            self.ready.append(outcome)
+            if outcome.data is not None:
+                self.data_bytes += len(outcome.data)
+            self._news.set()
+            return
         if not self._batch:
             self._oldest = time.monotonic()
         self._batch.append(outcome)
+        if self._arrived is not None and outcome.status == "done":
+            self._arrived(outcome)
         if outcome.data is not None:
             self.data_bytes += len(outcome.data)
         self._wake.set()
@@ -106,19 +118,24 @@ class Settler:
             await self._news.wait()
 
     async def _settle_all(self) -> None:
+        watch = self._meter.watch
         while await self._is_due():
             count = min(len(self._batch), self._config.settle_size)
             batch = [self._batch.popleft() for _ in range(count)]
             self._oldest = time.monotonic()
             taken_bytes = _data_bytes(batch)  # before the feed sees them: it may change them
+            self.is_settling = not self._at_once
             with no_strays():
                 settled = await self._feed.settle(batch)
+            self.is_settling = False
             if len(settled) != len(batch):
                 raise ConfigError(
                     f"{type(self._feed).__name__}.settle returned {len(settled)} outcomes for {len(batch)}"
                 )
             for outcome in settled:
                 self._meter.count(outcome)
+                if watch.is_heard:
+                    watch.settled(outcome)
                 if self._on_outcome is not None:
                     with no_strays():
                         self._on_outcome(outcome)

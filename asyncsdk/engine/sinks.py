@@ -7,6 +7,7 @@ import io
 import itertools
 import os
 import secrets
+import stat
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from pathlib import Path
 from asyncsdk.checksums import Crc32c
 from asyncsdk.errors import DestinationUnwritable, IncompleteTransfer, os_error, os_errors
 
-__all__ = ["BufferSink", "MemoryStore", "PartFile", "SpoolFile", "StoreSink", "temporary_name"]
+__all__ = ["BufferSink", "MemoryStore", "PartFile", "SpoolFile", "StoreSink", "temporary_name", "use_mark"]
 
 _KEPT_BYTES = 256 * 1024
 """Up to here a download is kept and written in one go when it is whole: one turn of a thread per small file."""
@@ -39,6 +40,12 @@ def temporary_name(name: str) -> str:
     while kept and len(os.fsencode(name)) > len(kept) and not _is_whole(kept):
         kept = kept[:-1]
     return os.fsdecode(b"." + kept + tail.encode())
+
+
+def use_mark(mark: str) -> None:
+    """Put *mark* into all names that `temporary_name` gives from now on, so that somebody else can find the files."""
+    global _mark  # noqa: PLW0603  # one per process
+    _mark = mark
 
 
 def _renew_mark() -> None:
@@ -109,6 +116,36 @@ class PartFile:
     def _beside(self) -> str:
         start = self._path.rfind(os.sep) + 1  # a Path costs as much as making the file
         return self._path[:start] + temporary_name(self._path[start:])
+
+    @property
+    def temporary(self) -> str:
+        """The path of the temporary file; empty when there is none."""
+        return self._temporary or ""
+
+    def adopt(self, temporary: str, size_bytes: int) -> bool:
+        """Go on with a temporary file that another process left; False: it is not there, or not such a file.
+
+        Args:
+            temporary: Its path.
+            size_bytes: What it has at most.
+        """
+        try:
+            fd = os.open(temporary, os.O_RDWR | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0))
+        except (OSError, ValueError):  # gone, or closed to us: there is nothing to go on with
+            return False
+        facts = os.fstat(fd)
+        if not stat.S_ISREG(facts.st_mode) or facts.st_size > size_bytes:
+            os.close(fd)
+            return False
+        self._temporary, self._fd = temporary, fd
+        return True
+
+    def leave(self) -> None:
+        """Close the temporary file and leave it where it is; from now on it is no concern of this object."""
+        fd, self._fd, self._temporary = self._fd, -1, None
+        if fd >= 0:
+            with os_errors("destination", destination=self._path):
+                os.close(fd)
 
     def write_at(self, data: bytes | memoryview, offset: int) -> None:
         """Write all of *data* at *offset*."""

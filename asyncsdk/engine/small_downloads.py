@@ -10,14 +10,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from asyncsdk.checksums import crc32c
+from asyncsdk.engine.digests import reply_crc32c
 from asyncsdk.engine.downloads import check_crc32c, object_changed, precondition
-from asyncsdk.engine.replies import reply_crc32c
 from asyncsdk.engine.sinks import PartFile
-from asyncsdk.engine.transfers import Download, Outcome
+from asyncsdk.engine.transfers import Outcome
 from asyncsdk.engine.work import Work
 from asyncsdk.errors import IncompleteTransfer, MalformedResponse, redact_url
 from asyncsdk.targets import UrlOrigin
-from asyncsdk.transport.base import OnBytes, Reply, ReplyHead, Request
+from asyncsdk.transport.base import Reply, ReplyHead, Request
 
 __all__ = ["MAX_SMALL_BYTES", "SmallFetch"]
 
@@ -27,7 +27,7 @@ MAX_SMALL_BYTES = 256 * 1024
 class SmallFetch:
     """Fetches one small object after the other; it is itself the sink of their bodies."""
 
-    __slots__ = ("_checksum", "_data", "_file", "_origin", "_size", "_theirs", "_work")
+    __slots__ = ("_checksum", "_data", "_file", "_origin", "_request", "_size", "_theirs", "_work")
 
     _work: Work
     _origin: UrlOrigin
@@ -38,29 +38,19 @@ class SmallFetch:
         self._checksum = 0
         self._theirs: int | None = None
         self._file: PartFile | None = None
+        self._request = Request("GET", "", {}, None, self._on_head)
 
-    @staticmethod
-    def takes(download: Download) -> bool:
-        """Whether *download*, from a URL to a path, is one."""
-        size = download.origin.size_bytes
-        return size is not None and size <= MAX_SMALL_BYTES
-
-    def begin(self, work: Work) -> None:
-        """Turn to another download."""
-        origin = work.end
-        assert isinstance(origin, UrlOrigin)
-        assert origin.size_bytes is not None
-        self._work, self._origin, self._size = work, origin, origin.size_bytes
+    def begin(self, work: Work, size_bytes: int) -> Request:
+        """Turn to another download, of *size_bytes* from a URL to a path; returns its request, good until the next."""
+        origin: UrlOrigin = work.end  # type: ignore[assignment]  # see `Express.takes`
+        self._work, self._origin, self._size = work, origin, size_bytes
         self._data = b""
-
-    def request(self, on_received: OnBytes) -> Request:
-        """Return the request for it."""
-        origin = self._origin
-        headers = origin.headers
+        request, headers = self._request, origin.headers
         if origin.etag is not None:
             headers = {**headers, **precondition(origin.etag)}
-        timeouts = self._work.resources.config.timeouts
-        return Request("GET", origin.url, headers, None, self._on_head, None, on_received, timeouts)
+        request.url, request.headers = origin.url, headers
+        request.on_received, request.timeouts = work.moved, work.resources.config.timeouts
+        return request
 
     def _on_head(self, head: ReplyHead) -> SmallFetch | None:
         if head.status == 206:
@@ -105,10 +95,8 @@ class SmallFetch:
 
     def finish(self, reply: Reply) -> Outcome:
         """Put the object, which was judged, into its file. Blocking, as long as a small file takes."""
-        transfer = self._work.transfer
-        assert isinstance(transfer, Download)
-        assert isinstance(transfer.sink, (str, Path))
-        self._file = file = PartFile(transfer.sink)
+        sink: Path | str = self._work.transfer.sink  # type: ignore[assignment, union-attr]  # see `Express.takes`
+        self._file = file = PartFile(sink)
         file.put(bytes(self._data))
         self._file = None
         verified = self._origin.crc32c is not None or self._theirs is not None

@@ -69,7 +69,7 @@ async def open_source(work: Work) -> OpenSource:
     opened: MemorySource | FileSource | None
     if isinstance(source, (str, Path)):
         opened = await work.resources.threads.run(
-            _open_path, source, work.resources.config.check_source, undo=_close_quickly
+            _open_path, source, work.resources.config.checks_source, undo=_close_quickly
         )
     elif isinstance(source, (bytes, bytearray, memoryview)):
         opened = MemorySource(source)
@@ -77,7 +77,7 @@ async def open_source(work: Work) -> OpenSource:
         return StreamSource(work, upload.name, pieces=source)
     elif hasattr(source, "read") and not isinstance(source, str):
         opened = await work.resources.threads.run(
-            _open_region, source, upload.name, work.resources.config.check_source, undo=_close_quickly
+            _open_region, source, upload.name, work.resources.config.checks_source, undo=_close_quickly
         )
         if opened is None:
             return StreamSource(work, upload.name, file=source)
@@ -273,17 +273,26 @@ def read_or_open(path: Path | str, *, check: bool = True) -> bytes | FileSource:
         SourceNotFound, SourceUnreadable: It is not there, or no file.
         SourceChanged: It changed while it was read.
     """
-    fd, facts = _open_regular(path, path)
-    size = facts.st_size
-    if size > SMALL_BYTES:
-        return FileSource(fd, str(path), facts, path=path, check=check)
     try:
+        fd = os.open(path, _READ_FLAGS)
+    except (OSError, ValueError) as error:
+        raise os_error(error, "source", source=str(path)) from error
+    try:
+        facts = os.fstat(fd)
+        if facts.st_mode & _TYPE_BITS != stat.S_IFREG:
+            _refuse_unless_regular(facts, str(path))
+        size = facts.st_size
+        if size > SMALL_BYTES:
+            source = FileSource(fd, str(path), facts, path=path, check=check)
+            fd = -1  # it is the source's now
+            return source
         data = os.pread(fd, size + 1, 0)
         after = os.fstat(fd) if check else facts
     except OSError as error:
         raise os_error(error, "source", source=str(path)) from error
     finally:
-        os.close(fd)
+        if fd >= 0:
+            os.close(fd)
     # The descriptor stands for one file: only its time and size can change.
     if len(data) != size or after.st_mtime_ns != facts.st_mtime_ns or after.st_size != size:
         raise SourceChanged(f"{path}: was changed while being read, upload it again", source=str(path))

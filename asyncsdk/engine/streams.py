@@ -1,7 +1,7 @@
 """Sources that give their bytes once, in order: asynchronous iterables, and file objects read in threads.
 
-They are read into parts that draw from the byte budget and are kept until they were sent, so that a part can be tried
-again though its source cannot.
+They are read into parts that draw from the byte budget, or go through a file where it has no room, and are kept until
+they were sent, so that a part can be tried again though its source cannot.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import IO
 
 import anyio
 
-from asyncsdk.engine.parts import MemoryPart, Part
+from asyncsdk.engine.parts import Part
+from asyncsdk.engine.spooling import PartBuffer
 from asyncsdk.engine.strays import StrayCancelledError, no_strays
 from asyncsdk.engine.work import SMALL_BYTES, Work
 from asyncsdk.errors import AsyncSDKError, SourceUnreadable
@@ -21,8 +22,6 @@ from asyncsdk.transport.threads import run_abandonable
 __all__ = ["StreamSource"]
 
 _log = logging.getLogger("asyncsdk.engine")
-
-_ALLOCATED_AT_ONCE = 16 * 1024 * 1024
 
 
 class StreamSource:
@@ -48,17 +47,13 @@ class StreamSource:
         # Nothing is set aside before the first byte: a source may be long in coming, or wait for memory itself.
         if not await self.has_more():
             return None
-        lease = await self._work.resources.budget.take(size_bytes)
+        buffer = PartBuffer(self._work, size_bytes, self._name)
         try:
-            data = await self._read(size_bytes)
-            if not data:
-                lease.release()
-                return None
-            lease.shrink(len(data))
-            return MemoryPart(data, lease)
-        except BaseException:  # memory is given back whatever ended it, then raised again
-            lease.release()
-            raise
+            await buffer.open()
+            await self._read(buffer, size_bytes)
+            return await buffer.finish() if buffer.size_bytes else None
+        finally:
+            await buffer.discard()
 
     async def has_more(self) -> bool:
         """Whether bytes follow; holds at most one piece of the source to find out."""
@@ -66,24 +61,17 @@ class StreamSource:
             self._rest = memoryview(await self._next_piece(SMALL_BYTES))
         return bool(self._rest)
 
-    async def _read(self, size_bytes: int) -> bytearray:
-        # A part is allocated at once: appending to a bytearray takes up to an eighth more than the budget knows of. A
-        # whole object of unknown size (a stream for a single request) is not: it may be tiny, what is set aside is not.
-        data = bytearray(size_bytes if size_bytes <= _ALLOCATED_AT_ONCE else 0)
-        filled = 0
-        while filled < size_bytes:
+    async def _read(self, buffer: PartBuffer, size_bytes: int) -> None:
+        while (left := size_bytes - buffer.size_bytes) > 0:
             if not self._rest:
-                self._rest = memoryview(await self._next_piece(size_bytes - filled))
+                self._rest = memoryview(await self._next_piece(left))
                 if not self._rest:
-                    break
-            taken = self._rest[: size_bytes - filled]
-            data[filled : filled + len(taken)] = taken
-            filled += len(taken)
+                    return
+            taken = self._rest[:left]
+            await buffer.write(taken)
             # An empty view of the piece would still keep all of it.
             self._rest = self._rest[len(taken) :] if len(taken) < len(self._rest) else memoryview(b"")
             del taken
-        del data[filled:]
-        return data
 
     async def _next_piece(self, size_bytes: int) -> bytes:
         """Return the next piece, not empty but at the end."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Awaitable, Callable
+from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal
 
+from asyncsdk.engine.parted.state import Resume
+from asyncsdk.engine.received import Received
+from asyncsdk.engine.waits import WaitReason
 from asyncsdk.errors import AsyncSDKError, ConfigError, redact_url
-from asyncsdk.targets import FileOrigin, FileTarget, MultipartTarget, Origin, PutTarget, Target, UrlOrigin
+from asyncsdk.targets import FileOrigin, FileTarget, MultipartTarget, Origin, Target, UrlOrigin
 
 __all__ = [
     "Download",
@@ -69,6 +72,8 @@ class Upload(Transfer):
         crc32c: Eight hexadecimal digits, when known beforehand: the bytes sent must have it.
         key: The caller's own name for it, carried to the outcome, never looked at.
         name: What to call it in reports; found from the source when empty.
+        resume: What is known of an upload in parts that was begun before, and who wants to know of this one; None: it
+            ends with this process, and leaves no parts behind when it fails.
     """
 
     source: Source = field(repr=False)
@@ -77,14 +82,13 @@ class Upload(Transfer):
     crc32c: str | None = None
     key: Any = None
     name: str = ""
+    resume: Resume | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.source, bytearray):
             self.source = memoryview(self.source)
-        if not isinstance(self.target, (PutTarget, MultipartTarget, FileTarget)):
-            raise ConfigError(
-                f"target must be a PutTarget, MultipartTarget or FileTarget, not {type(self.target).__name__}"
-            )
+        if not isinstance(self.target, Target):
+            raise ConfigError(f"target must be one of asyncsdk.targets, not {type(self.target).__name__}")
         if self.crc32c is not None:
             parse_crc32c(self.crc32c)
         if not self.name:
@@ -101,12 +105,15 @@ class Download(Transfer):
             `StreamSink`.
         key: The caller's own name for it, carried to the outcome, never looked at.
         name: What to call it in reports; found from the sink or the URL when empty.
+        received: What is there of a file that was begun before, and who wants to know of this one; None: it ends with
+            this process, and leaves nothing behind when it fails. For paths.
     """
 
     origin: Origin
     sink: Path | str | StreamSink | None
     key: Any = None
     name: str = ""
+    received: Received | None = None
 
     def __init__(
         self,
@@ -115,7 +122,9 @@ class Download(Transfer):
         *,
         key: Any = None,
         name: str = "",
+        received: Received | None = None,
     ) -> None:
+        self.received = received
         self.origin = UrlOrigin(origin) if isinstance(origin, str) else origin
         if not isinstance(self.origin, (UrlOrigin, FileOrigin)):
             raise ConfigError(f"origin must be a URL, UrlOrigin or FileOrigin, not {type(origin).__name__}")
@@ -164,6 +173,9 @@ class Outcome:
         verified: Whether the checksum was compared with one from the other end.
         reply: What the platform said when it was settled; the body of the server's reply when there is no platform.
         data: The bytes, for a download into memory.
+        waits: Seconds its requests waited, by `WaitReason`, summed over them (an object in parts may wait for more than
+            one at a time). Pauses between attempts, and waits for slots, memory and limits per second are exact, the
+            others are sampled. None for what went through by one request at once: nobody looks at clocks for those.
     """
 
     transfer: Transfer
@@ -177,6 +189,7 @@ class Outcome:
     verified: bool = False
     reply: Any = None
     data: bytes | None = field(default=None, repr=False)
+    waits: Mapping[WaitReason, float] | None = None
 
     @property
     def ok(self) -> bool:

@@ -1,18 +1,23 @@
-"""Uploads: one request for a whole object, and what one request for a part has in common with it."""
+"""Uploads of whole objects by one request, and what all uploads have in common: they may have to start over."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from pathlib import Path
 
-from asyncsdk.checksums import crc32c_base64, crc32c_hex
-from asyncsdk.engine.lanes import LaneName
+import anyio
+
+from asyncsdk.checksums import crc32c_hex
+from asyncsdk.engine.bodies import Carrying, Receipt, send_part
+from asyncsdk.engine.forms import form_request
+from asyncsdk.engine.parted.blocks import blob_request
+from asyncsdk.engine.parted.contract import UploadLost
 from asyncsdk.engine.parts import MemoryPart, Part
-from asyncsdk.engine.replies import reply_crc32c
+from asyncsdk.engine.retries import wait_before_next
 from asyncsdk.engine.sources import FileSource, OpenSource, open_source
 from asyncsdk.engine.streams import StreamSource
 from asyncsdk.engine.transfers import Outcome, Upload, describe_target, parse_crc32c
-from asyncsdk.engine.work import Count, Work, header
+from asyncsdk.engine.work import Count, Work
 from asyncsdk.errors import (
     AsyncSDKError,
     ChecksumMismatch,
@@ -22,70 +27,99 @@ from asyncsdk.errors import (
     SourceChanged,
     TransferError,
 )
-from asyncsdk.targets import PutTarget
-from asyncsdk.transport.base import Reply, Request
+from asyncsdk.targets import BlobTarget, FormTarget, PutTarget, Target
 
-__all__ = [
-    "Receipt",
-    "asks_for_checksum",
-    "check_announced_size",
-    "check_expected",
-    "is_confirmed",
-    "put",
-    "send_part",
-    "upload",
-    "with_checksum",
-]
+__all__ = ["check_announced_size", "check_expected", "put", "start_over", "upload"]
 
-_CHECKSUM_HEADER = "x-amz-checksum-crc32c"
+_MOST_LOST = 2
+"""Uploads that a server may lose while one object is sent."""
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """What became of one request that carried bytes.
+class _CannotAgain(Exception):
+    """Starting over has no use, whatever the error that it holds."""
 
-    Attributes:
-        size_bytes: Bytes sent.
-        checksum: Their crc32c.
-        verified: Whether the server named the same checksum.
-        reply: What it said.
+    def __init__(self, error: AsyncSDKError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+async def start_over(work: Work, once: Callable[[bool], Awaitable[Outcome]]) -> Outcome:
+    """Return what *once* returns; it is called again when the source changed and is to be sent as it is now.
+
+    Args:
+        once: Told whether it will be called again for a source that changed.
     """
+    policy, number = work.resources.config.retry, 0
+    retries = work.resources.config.source_changed == "retry" and isinstance(_source_of(work), (str, Path))
+    while True:
+        number += 1
+        may_again = retries and number < policy.max_attempts
+        try:
+            return await once(may_again)
+        except _CannotAgain as final:
+            raise final.error from None
+        except SourceChanged as changed:
+            if not may_again:
+                raise
+            wait = wait_before_next(policy, number, changed)
+        work.take_back()
+        await anyio.sleep(wait)
 
-    size_bytes: int
-    checksum: int
-    verified: bool
-    reply: Reply
 
-    @property
-    def etag(self) -> str | None:
-        """Validator the server gave for it."""
-        etag: str | None = self.reply.headers.get("etag")
-        return etag
-
-
-async def upload(work: Work, send: Callable[[Work, OpenSource], Awaitable[Outcome]]) -> Outcome:
+async def upload(work: Work, send: Callable[[Work, OpenSource, bool], Awaitable[Outcome]]) -> Outcome:
     """Open the source of *work*, have it sent by *send*, and make sure that it did not change meanwhile.
+
+    Sent again from its start, if it can be read again: a source that changed, where the settings say so; one whose
+    upload the server lost, where the feed gives a target that begins another one.
+
+    Args:
+        send: Also told whether it will be called again for a source that changed.
 
     Raises:
         SourceChanged: It did change, also when that made the server or the checksum refuse it.
     """
-    opened, work.opened = work.opened, None
-    source: OpenSource = await open_source(work) if opened is None else opened
-    try:
-        try:
-            return await send(work, source)
-        except (ResponseError, ChecksumMismatch, RequestError) as error:
-            # A file that changed while it was read fails in many ways; say what is behind them.
+    lost_ones = 0
+
+    async def once(may_again: bool) -> Outcome:
+        nonlocal lost_ones
+        while True:
+            begun = getattr(work.end, "upload_id", None)
+            opened, work.opened = work.opened, None
+            source: OpenSource = await open_source(work) if opened is None else opened
             try:
-                await source.check_unchanged()
-            except SourceChanged as changed:
-                raise changed from error
-            raise
-    finally:
-        await source.aclose()
+                return await _watched(work, source, send, may_again)
+            except UploadLost as lost:
+                lost_ones += 1
+                is_readable = not isinstance(source, StreamSource)  # once more
+                work.take_back()
+                if not is_readable or lost_ones > _MOST_LOST or not await work.replace(begun):
+                    raise _CannotAgain(lost.error) from None
+            finally:
+                await source.aclose()
+
+    return await start_over(work, once)
 
 
-async def put(work: Work, source: OpenSource) -> Outcome:
+async def _watched(
+    work: Work, source: OpenSource, send: Callable[[Work, OpenSource, bool], Awaitable[Outcome]], may_again: bool
+) -> Outcome:
+    try:
+        return await send(work, source, may_again)
+    except (ResponseError, ChecksumMismatch, RequestError) as error:
+        # A file that changed while it was read fails in many ways; say what is behind them.
+        try:
+            await source.check_unchanged()
+        except SourceChanged as changed:
+            raise changed from error
+        raise
+
+
+def _source_of(work: Work) -> object:
+    assert isinstance(work.transfer, Upload)
+    return work.transfer.source
+
+
+async def put(work: Work, source: OpenSource, may_again: bool = False) -> Outcome:
     """Send a whole object by one request."""
     transfer = work.transfer
     assert isinstance(transfer, Upload)
@@ -98,11 +132,14 @@ async def put(work: Work, source: OpenSource) -> Outcome:
 
         async def attempt(count: Count) -> Receipt:
             nonlocal used
-            used = target = work.end
-            assert isinstance(target, PutTarget)
-            return await send_part(
-                work, part, target.url, target.headers, count, "small", target.expires_at, method=target.method
-            )
+            used = await work.current()
+            assert isinstance(used, Target)
+            try:
+                return await send_part(work, part, _request(used, transfer, part), count, "small")
+            except RequestError as error:
+                if isinstance(used, FormTarget) and not used.is_repeatable and count.size_bytes:
+                    error.retryable = False  # it may have arrived, and would be there twice
+                raise
 
         receipt = await work.retry(attempt, renew=lambda: work.renew(used))
     finally:
@@ -116,6 +153,15 @@ async def put(work: Work, source: OpenSource) -> Outcome:
         verified=receipt.verified,
         reply=receipt.reply.body,
     )
+
+
+def _request(target: Target, upload: Upload, part: Part) -> Carrying:
+    if isinstance(target, FormTarget):
+        return form_request(target, upload.name, part.body())
+    if isinstance(target, BlobTarget):
+        return blob_request(target)
+    assert isinstance(target, PutTarget)
+    return Carrying(target.method, target.url, target.headers, target.expires_at)
 
 
 async def _whole(work: Work, source: OpenSource) -> Part:
@@ -153,64 +199,6 @@ def _too_large(upload: Upload, limit: int) -> TransferError:
         source=upload.name,
         destination=describe_target(upload.target),
     )
-
-
-async def send_part(
-    work: Work,
-    part: Part,
-    url: str,
-    headers: Mapping[str, str],
-    count: Count,
-    lane: LaneName,
-    expires_at: float | None,
-    *,
-    method: str = "PUT",
-    number: int | None = None,
-) -> Receipt:
-    """Send *part* once.
-
-    A checksum header that the target leaves empty is filled in; one that it gives is what the bytes must have. Nothing
-    else is added: a header that was not signed makes some services refuse the request.
-    """
-    if asks_for_checksum(headers):
-        headers = with_checksum(headers, await part.crc32c(work))
-    body = part.body()
-    request = Request(method, url, headers, body, on_sent=count, timeouts=work.resources.config.timeouts)
-    reply = await work.send(request, lane)
-    if not 200 <= reply.status < 300:
-        raise work.refused(reply, request, expires_at)
-    if count.size_bytes != part.size_bytes:
-        # It said yes before it had everything. What was written to the connection counts, not what was read.
-        raise IncompleteTransfer(part.size_bytes, count.size_bytes, source=work.transfer.name, part=number)
-    checksum = await part.sent_crc32c(work, body)
-    return Receipt(part.size_bytes, checksum, is_confirmed(work, reply, checksum, number), reply)
-
-
-def asks_for_checksum(headers: Mapping[str, str]) -> bool:
-    """Whether a target leaves a checksum header to be filled in."""
-    return bool(headers) and header(headers, _CHECKSUM_HEADER) == ""
-
-
-def with_checksum(headers: Mapping[str, str], checksum: int) -> dict[str, str]:
-    """Return *headers* with the checksum header filled in."""
-    value = crc32c_base64(checksum)
-    return {name: value if name.lower() == _CHECKSUM_HEADER else text for name, text in headers.items()}
-
-
-def is_confirmed(work: Work, reply: Reply, checksum: int, part: int | None = None) -> bool:
-    """Whether the server states the same checksum.
-
-    Raises:
-        ChecksumMismatch: It states another one.
-    """
-    theirs = reply_crc32c(reply.headers)
-    if theirs is None:
-        return False
-    if theirs != checksum:
-        raise ChecksumMismatch(
-            f"crc32c:{crc32c_hex(checksum)}", f"crc32c:{crc32c_hex(theirs)}", source=work.transfer.name, part=part
-        )
-    return True
 
 
 def check_announced_size(upload: Upload, size_bytes: int) -> None:

@@ -5,29 +5,34 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 
-from asyncsdk.checksums import crc32c, crc32c_hex
+from asyncsdk.checksums import crc32c
 from asyncsdk.engine.budget import Budget
 from asyncsdk.engine.config import TransferConfig
+from asyncsdk.engine.expiry import Clocks
 from asyncsdk.engine.feed import Feed
 from asyncsdk.engine.health import Health
 from asyncsdk.engine.lanes import LaneName, Slots
+from asyncsdk.engine.limits import Limits
+from asyncsdk.engine.limits.retry_budget import RetryBudget
 from asyncsdk.engine.meter import Meter
 from asyncsdk.engine.redirects import send_following
-from asyncsdk.engine.replies import refusal
-from asyncsdk.engine.retries import has_expired, wait_before_next
+from asyncsdk.engine.replies import Redirected, refusal
+from asyncsdk.engine.retries import wait_before_next
 from asyncsdk.engine.strays import no_strays
 from asyncsdk.engine.transfers import Download, Outcome, Upload
-from asyncsdk.errors import AsyncSDKError, ConnectionFailed, RequestTimeout, ResponseError
+from asyncsdk.engine.waits import ObjectWaits, counting, reason_of, waiting
+from asyncsdk.errors import AsyncSDKError, CircuitOpen, ConnectionFailed, RequestTimeout, ResponseError
 from asyncsdk.targets import Origin, Target
 from asyncsdk.transport.base import Reply, Request, Transport
 from asyncsdk.transport.threads import Threads
 
 if TYPE_CHECKING:
+    from asyncsdk.engine.crew.crew import Crew
     from asyncsdk.engine.sources import FileSource, MemorySource
 
 __all__ = ["SMALL_BYTES", "Count", "Resources", "UrlExpired", "Work", "header", "renewed"]
@@ -36,9 +41,6 @@ SMALL_BYTES = 64 * 1024
 """Up to here bytes are read and checksummed where they are; beyond, in a thread."""
 
 _CHECKSUM_STEP_BYTES = 256 * 1024
-
-_EXPIRED_STATUS = {400, 401, 403, 410}
-"""How services refuse an expired URL; all of them also mean other things, so the URL's own expiry decides."""
 
 T = TypeVar("T")
 
@@ -53,6 +55,10 @@ class Resources:
     slots: Slots
     budget: Budget
     health: Health
+    limits: Limits
+    retries: RetryBudget | None = None
+    crew: Crew | None = None
+    clocks: Clocks = field(default_factory=Clocks)
 
 
 class UrlExpired(Exception):
@@ -75,6 +81,7 @@ class Count:
     def __call__(self, size_bytes: int) -> None:
         self.size_bytes += size_bytes
         self._work.moved(size_bytes)
+        self._work.resources.health.part_bytes += size_bytes
 
     def take_back(self) -> None:
         """Count nothing of it any more."""
@@ -90,13 +97,16 @@ class Work:
         feed: Where fresh URLs come from; None: nowhere.
         attempts: Requests tried for it, of the part tried most often.
         opened: Its source, when the express lane opened it and left the rest to a worker.
+        waits: What it waited for, since a worker has it; None: the express lane has it, and nobody counts.
     """
 
     __slots__ = (
         "_bytes_moved",
         "_end",
         "_first_error",
+        "_is_part",
         "_meter",
+        "_refused_by",
         "_renewing",
         "_started",
         "attempts",
@@ -104,19 +114,27 @@ class Work:
         "opened",
         "resources",
         "transfer",
+        "waits",
     )
 
     def __init__(self, resources: Resources, transfer: Upload | Download, feed: Feed | None, meter: Meter) -> None:
         self.resources = resources
-        self.transfer = transfer
         self.feed = feed
+        self._meter = meter
+        self.turn_to(transfer)
+
+    def turn_to(self, transfer: Upload | Download) -> None:
+        """Be as if made for *transfer*. The one before has its outcome, and nobody holds this any more."""
+        self.transfer = transfer
         self.attempts = 0
         self.opened: FileSource | MemorySource | None = None
         self._first_error: Exception | None = None
-        self._meter = meter
         self._bytes_moved = 0
         self._started = time.monotonic()
         self._renewing: asyncio.Lock | None = None
+        self._is_part = False
+        self._refused_by: str | None = None
+        self.waits: ObjectWaits | None = None
         self._end: Target | Origin = transfer.target if isinstance(transfer, Upload) else transfer.origin
 
     # --- progress --------------------------------------------------------------------------------------------
@@ -145,7 +163,8 @@ class Work:
     def failed(self, error: AsyncSDKError) -> Outcome:
         """Return the outcome of failing with *error*; bytes that had moved no longer count."""
         self.take_back()
-        return Outcome(self.transfer, "failed", error=error, seconds=self.seconds, attempts=self.attempts)
+        waits = None if self.waits is None else self.waits.seconds
+        return Outcome(self.transfer, "failed", error=error, seconds=self.seconds, attempts=self.attempts, waits=waits)
 
     def done(
         self,
@@ -162,14 +181,21 @@ class Work:
             self.transfer,
             "done",
             size_bytes=size_bytes,
-            seconds=self.seconds,
+            seconds=time.monotonic() - self._started,
             attempts=self.attempts,
             etag=etag,
-            checksum=f"crc32c:{crc32c_hex(checksum)}",
+            checksum=f"crc32c:{checksum:08x}",
             verified=verified,
             reply=reply or None,
             data=data,
+            waits=None if self.waits is None else self.waits.seconds,
         )
+
+    def counted(self) -> counting:
+        """Return a block in which a worker moves it: what is waited for there is counted for it."""
+        if self.waits is None:
+            self.waits = ObjectWaits(self._meter.watch.waits.live)
+        return counting(self.waits)
 
     @property
     def seconds(self) -> float:
@@ -178,18 +204,44 @@ class Work:
 
     # --- requests --------------------------------------------------------------------------------------------
 
-    async def send(self, request: Request, lane: LaneName) -> Reply:
-        """Send *request* when a slot is free, following redirects in that slot; the reply may be a refusal."""
-        async with self.resources.slots.hold(lane):
-            reply = await send_following(self.resources.transport, request)
-        self.resources.health.answered()
+    async def send(self, request: Request, lane: LaneName, *, final: frozenset[int] = frozenset()) -> Reply:
+        """Send *request* when a slot is free, following redirects in that slot; the reply may be a refusal.
+
+        Args:
+            final: See `send_following`.
+        """
+        resources, limits = self.resources, self.resources.limits
+        if not limits.origins.is_clear:
+            await limits.origins.wait(request.url)
+        async with resources.slots.hold(lane):
+            if limits.requests is not None:
+                await limits.requests.take(1)
+            flights = self._meter.watch.flights
+            flights[id(request)] = (request, self.waits)
+            try:
+                reply = await send_following(resources.transport, request, final=final)
+            finally:
+                del flights[id(request)]
+        resources.health.answered()
+        self._is_part = lane == "part"
+        if self._is_part:
+            resources.health.part_answers += 1
+        if not limits.origins.is_clear:
+            limits.origins.answered(reply.asked[-1].url if isinstance(reply, Redirected) else request.url, reply.status)
+        if not isinstance(reply, Redirected):
+            self.resources.clocks.saw(request.url, reply.headers)
         return reply
 
     def refused(self, reply: Reply, request: Request, expires_at: float | None) -> Exception:
         """Return what to raise for a refusal: its typed error, or `UrlExpired`."""
         error = refusal(reply, request.method, request.url, request.headers)
-        if reply.status in _EXPIRED_STATUS and has_expired(request.url, expires_at, reply.headers):
+        if not isinstance(reply, Redirected):
+            self.resources.clocks.saw(request.url, reply.headers)
+        if self.resources.clocks.explains(reply.status, request.url, expires_at, reply.headers):
             return UrlExpired(error)
+        url = reply.asked[-1].url if isinstance(reply, Redirected) else request.url
+        self._refused_by = url if error.retryable else None
+        self.resources.limits.refused(url, error, reply.status, is_part=self._is_part)
         return error
 
     async def retry(
@@ -203,6 +255,9 @@ class Work:
 
         An expired URL is renewed once; that attempt is not counted against the policy. While nothing gets through at
         all, what finds no connection is not tried again (`Health`).
+
+        Args:
+            max_attempts: For what is sent beside something else; that it fails counts for nothing.
         """
         policy = self.resources.config.retry
         limit = policy.max_attempts if max_attempts is None else min(max_attempts, policy.max_attempts)
@@ -225,24 +280,40 @@ class Work:
                 continue
             except AsyncSDKError as error:
                 count.take_back()
-                if self.is_final(error, number, limit):
+                if max_attempts is not None and number >= max_attempts:
+                    raise  # it says nothing of the object, which is being moved all the same
+                if self.is_final(error, number, limit, is_known=error is first):
                     raise
                 wait = wait_before_next(policy, number, error)
+                reason = reason_of(error)
+                self._meter.watch.retried(self.transfer.name, number, wait, error)
             except BaseException:  # whoever catches it starts again, or nobody does: uncounted either way
                 count.take_back()
                 raise
-            await anyio.sleep(wait)
+            with waiting(reason):
+                await anyio.sleep(wait)
 
-    def is_final(self, error: AsyncSDKError, number: int, limit: int | None = None) -> bool:
-        """Whether nothing is tried again after attempt *number* of at most *limit* failed with *error*."""
+    def is_final(self, error: AsyncSDKError, number: int, limit: int | None = None, *, is_known: bool = False) -> bool:
+        """Whether nothing is tried again after attempt *number* of at most *limit* failed with *error*.
+
+        Args:
+            is_known: It was asked before, and the answer was no: the retry is counted already.
+        """
         health = self.resources.health
         is_unreachable = _is_unreachable(error)
         if limit is None:
             limit = self.resources.config.retry.max_attempts
+        if isinstance(error, CircuitOpen):
+            return True
         if error.retryable and number < limit and not (is_unreachable and health.is_down):
-            return False
+            retries = self.resources.retries
+            if retries is None or is_known or retries.take():
+                return False
+            error.add_note("not tried again: too much fails, so the retries of this run are used up")
         if is_unreachable:
             health.gave_up()
+        elif self._refused_by is not None and isinstance(error, ResponseError):
+            self.resources.limits.origins.gave_up(self._refused_by)
         return True
 
     # --- where to --------------------------------------------------------------------------------------------
@@ -251,6 +322,21 @@ class Work:
     def end(self) -> Target | Origin:
         """The target or origin in force: the one given, or the latest renewed."""
         return self._end
+
+    async def current(self) -> Target | Origin:
+        """Return the target or origin in force; one whose URL is about to expire is renewed first, if that can be."""
+        end = self._end
+        url = getattr(end, "url", None)
+        if url and self.feed is not None and self.resources.clocks.expires_soon(url, end.expires_at):  # type: ignore[union-attr]
+            await self.renew(end)
+        return self._end
+
+    async def replace(self, lost: str | None) -> bool:
+        """Have a target in force that belongs to another upload than *lost*, its id; False: the feed has none."""
+        stale = self._end
+        if getattr(stale, "upload_id", None) == lost and not await self.renew(stale):
+            return False
+        return getattr(self._end, "upload_id", None) != lost
 
     async def renew(self, stale: Target | Origin, *, first_part: int = 1) -> bool:
         """Ask the feed for a fresh target or origin unless *stale* was replaced meanwhile; False: there is none."""
@@ -265,7 +351,12 @@ class Work:
             if fresh is None or type(fresh) is not type(stale):
                 return False
             self._end = fresh
+            self.was_renewed(first_part)
             return True
+
+    def was_renewed(self, first_part: int) -> None:
+        """Tell whoever listens that there are fresh URLs, from part *first_part* on."""
+        self._meter.watch.renewed(self.transfer.name, first_part)
 
     # --- checksums -------------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from os import PathLike
 
 from asyncsdk.domain.filters import Filter
-from asyncsdk.engine import ProgressCallback
+from asyncsdk.engine import EventCallback, ProgressCallback
 from asyncsdk.entities.base import BoundRecord, entity_id
 from asyncsdk.entities.checkpoint_transfers import download_checkpoint
 from asyncsdk.entities.pages import AsyncPages, listing
@@ -29,10 +29,17 @@ class AsyncCheckpoint(BoundRecord, CheckpointRecord):
     """Saved weights: their record, and what can be done with them."""
 
     async def download(
-        self, destination: str | PathLike[str], *, on_progress: ProgressCallback | None = None
+        self,
+        destination: str | PathLike[str],
+        *,
+        resume: bool | str = True,
+        on_progress: ProgressCallback | None = None,
+        on_event: EventCallback | None = None,
     ) -> AsyncCheckpoint:
         """Download the weights into a file; as `AsyncModel.download_checkpoint`."""
-        await download_checkpoint(self._client, self, destination, on_progress=on_progress)
+        await download_checkpoint(
+            self._client, self, destination, resume=resume, on_progress=on_progress, on_event=on_event
+        )
         return self
 
     async def refresh(self) -> AsyncCheckpoint:

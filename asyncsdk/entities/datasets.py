@@ -9,8 +9,9 @@ from typing import Any
 
 from asyncsdk.domain.filters import Filter
 from asyncsdk.domain.ids import make_id
-from asyncsdk.engine import OutcomeCallback, ProgressCallback, Report
+from asyncsdk.engine import EventCallback, OutcomeCallback, ProgressCallback, Report
 from asyncsdk.entities.base import BoundRecord, entity_id, given, optional_id
+from asyncsdk.entities.download_books import DownloadBooks
 from asyncsdk.entities.downloading import ItemDownloadFeed, OnExistingFile
 from asyncsdk.entities.globs import PathFilter
 from asyncsdk.entities.item_source import batches_of
@@ -20,9 +21,13 @@ from asyncsdk.entities.lookup import exactly_one, get_by_name, project_id_for_lo
 from asyncsdk.entities.pages import AsyncPages, listing
 from asyncsdk.entities.prediction_uploads import upload_predictions
 from asyncsdk.entities.predictions import AsyncPredictions, AsyncPredictionTasks, task_name
+from asyncsdk.entities.resuming import check_resume, keeping, named_path, run_record
 from asyncsdk.entities.rows import RowSource
 from asyncsdk.entities.session import Session
+from asyncsdk.entities.upload_books import UploadBooks
 from asyncsdk.entities.uploading import ItemUploadFeed
+from asyncsdk.entities.verifying import ComparisonCallback, Verification
+from asyncsdk.entities.verifying_folder import verify_folder
 from asyncsdk.errors import ConfigError, NotFound
 from asyncsdk.protocol.datasets import (
     CreateDataset,
@@ -66,8 +71,10 @@ class AsyncDataset(BoundRecord, DatasetRecord):
         exclude: Sequence[str] | None = None,
         on_existing: OnExisting = "skip_same",
         dry_run: bool = False,
+        resume: bool | str = True,
         on_progress: ProgressCallback | None = None,
         on_outcome: OutcomeCallback | None = None,
+        on_event: EventCallback | None = None,
     ) -> Report:
         """Upload files, bytes or streams as items of this dataset.
 
@@ -84,8 +91,12 @@ class AsyncDataset(BoundRecord, DatasetRecord):
             on_existing: ``skip_same`` leaves an item of equal size and crc32c untouched and replaces others;
                 ``overwrite`` replaces; ``fail`` refuses.
             dry_run: Say what would be sent (outcomes ``skipped`` with reply ``would_send``) and change nothing.
+            resume: Keep a journal below ``ASYNCSDK_HOME``, and go on with it after a kill: what has arrived is not sent
+                again, an object in parts continues with those that are missing. A folder or file names the run; for
+                other sources give a name of your own, or nothing is kept. False: keep none.
             on_progress: Told how far it is, at most every 0.1 s.
             on_outcome: Told every outcome; ``outcome.key`` of its transfer is a `PreparedItem`.
+            on_event: Told everything that happens: retries, renewals, outcomes... (see `Event`).
 
         Returns:
             Counts, bytes, seconds, failures by kind and the first 1,000 in full; ``raise_for_failures()``.
@@ -101,18 +112,39 @@ class AsyncDataset(BoundRecord, DatasetRecord):
         if isinstance(source, (str, PathLike)):
             matching = " that matches include and exclude" if include or exclude else ""
             nothing = f"{source}: holds no file{matching}; nothing to upload"
-        feed = ItemUploadFeed(
+        check_resume(resume)
+        batches = batches_of(source, PathFilter(include, exclude))
+        record = run_record(
             self._client,
-            self.id,
-            batches_of(source, PathFilter(include, exclude)),
-            on_existing=on_existing,
-            dry_run=dry_run,
-            nothing=nothing,
+            "upload",
+            None if dry_run else named_path(source, resume),
+            identity={"dataset": self.id, "on_existing": on_existing},
+            arguments={
+                "dataset": self.id,
+                "on_existing": on_existing,
+                "include": include and list(include),
+                "exclude": exclude and list(exclude),
+            },
         )
-        try:
-            return await self._client.engine.collect(feed, on_progress=on_progress, on_outcome=on_outcome)
-        finally:
-            await feed.aclose()
+        async with keeping(self._client.settings, record) as kept:
+            books = None if kept.journal is None else UploadBooks(kept.journal)
+            feed = ItemUploadFeed(
+                self._client,
+                self.id,
+                batches,
+                on_existing=on_existing,
+                dry_run=dry_run,
+                nothing=nothing,
+                books=books,
+            )
+            try:
+                report = await self._client.engine.collect(
+                    feed, on_progress=on_progress, on_outcome=on_outcome, on_event=on_event
+                )
+                kept.ended(report)
+                return report
+            finally:
+                await feed.aclose()
 
     async def download(
         self,
@@ -123,8 +155,10 @@ class AsyncDataset(BoundRecord, DatasetRecord):
         exclude: Sequence[str] | None = None,
         on_existing: OnExistingFile = "skip_same",
         dry_run: bool = False,
+        resume: bool | str = True,
         on_progress: ProgressCallback | None = None,
         on_outcome: OutcomeCallback | None = None,
+        on_event: EventCallback | None = None,
     ) -> Report:
         """Download items into a folder, byte for byte, each under its path.
 
@@ -139,8 +173,12 @@ class AsyncDataset(BoundRecord, DatasetRecord):
             on_existing: ``skip_same`` leaves a file of equal size and crc32c untouched and replaces others;
                 ``overwrite`` replaces; ``fail`` refuses.
             dry_run: Say what would be fetched (outcomes ``skipped`` with reply ``would_fetch``) and change nothing.
+            resume: Keep a journal below ``ASYNCSDK_HOME``, and go on with it after a kill: what has arrived is not
+                fetched again, a half-received file continues with the ranges that are missing. The folder names the
+                run, or a name of your own. False: keep none.
             on_progress: Told how far it is, at most every 0.1 s.
             on_outcome: Told every outcome; ``outcome.key`` of its transfer is the item's record.
+            on_event: Told everything that happens: retries, renewals, outcomes... (see `Event`).
 
         Returns:
             Counts, bytes, seconds, failures by kind and the first 1,000 in full; ``raise_for_failures()``.
@@ -151,16 +189,79 @@ class AsyncDataset(BoundRecord, DatasetRecord):
         """
         if on_existing not in {"skip_same", "overwrite", "fail"}:
             raise ConfigError(f"on_existing is 'skip_same', 'overwrite' or 'fail', not {on_existing!r}")
-        feed = ItemDownloadFeed(
+        check_resume(resume)
+        paths = PathFilter(include, exclude)
+        record = run_record(
+            self._client,
+            "download",
+            None if dry_run else named_path(destination, resume),
+            identity={"dataset": self.id, "on_existing": on_existing},
+            arguments={
+                "dataset": self.id,
+                "on_existing": on_existing,
+                "include": include and list(include),
+                "exclude": exclude and list(exclude),
+            },
+            is_rebuildable=filter is None,
+        )
+        async with keeping(self._client.settings, record) as kept:
+            feed = ItemDownloadFeed(
+                self._client,
+                self.id,
+                Path(destination),
+                filter=filter,
+                paths=paths,
+                on_existing=on_existing,
+                dry_run=dry_run,
+                books=None if kept.journal is None else DownloadBooks(kept.journal),
+            )
+            report = await self._client.engine.collect(
+                feed, on_progress=on_progress, on_outcome=on_outcome, on_event=on_event
+            )
+            kept.ended(report)
+            return report
+
+    async def verify(
+        self,
+        folder: str | PathLike[str],
+        *,
+        filter: Filter | None = None,
+        include: Sequence[str] | None = None,
+        exclude: Sequence[str] | None = None,
+        on_progress: ProgressCallback | None = None,
+        on_comparison: ComparisonCallback | None = None,
+    ) -> Verification:
+        """Compare a folder with the items of this dataset, without moving or changing anything.
+
+        Both ways: items without a file, files without an item, and files whose size or crc32c is not the item's. Every
+        file of the right size is read, many at once in threads. Objects are told in order of path. Memory is bounded,
+        whatever their number and size.
+
+        Args:
+            folder: The folder; walked as for an upload (hidden files included; links to files followed, to folders
+                not).
+            filter: Which items; files without an item are then not looked for. None: all, and those files too.
+            include: Patterns as in `pathlib`; only paths that match one, on both sides. None: all.
+            exclude: Patterns; paths that match one, or lie in a folder that does, are left out on both sides.
+            on_progress: Told how far it is, at most every 0.1 s; what differs counts as failed.
+            on_comparison: Told what was found of every object.
+
+        Returns:
+            Counts, and the first 1,000 differences in full; ``ok``, ``raise_for_differences()``.
+
+        Raises:
+            SourceNotFound, SourceUnreadable: The folder is not there, or cannot be listed.
+            NotFound, Unauthenticated, PermissionDenied: The dataset is gone or closed to you.
+        """
+        return await verify_folder(
             self._client,
             self.id,
-            Path(destination),
+            Path(folder),
             filter=filter,
             paths=PathFilter(include, exclude),
-            on_existing=on_existing,
-            dry_run=dry_run,
+            on_comparison=on_comparison,
+            on_progress=on_progress,
         )
-        return await self._client.engine.collect(feed, on_progress=on_progress, on_outcome=on_outcome)
 
     async def upload_predictions(
         self,
@@ -168,6 +269,7 @@ class AsyncDataset(BoundRecord, DatasetRecord):
         rows: RowSource,
         *,
         on_progress: ProgressCallback | None = None,
+        on_event: EventCallback | None = None,
     ) -> Report:
         """Store prediction rows for items of this dataset; a row for an item replaces the earlier one.
 
@@ -179,6 +281,7 @@ class AsyncDataset(BoundRecord, DatasetRecord):
             rows: A JSONL file, or an (asynchronous) iterable of rows
                 ``{"path": ..., "predictions": [{"category", "score", "bbox"?: [x, y, w, h] in pixels, ...}]}``.
             on_progress: Told how far the parts are; in parts and bytes, not rows.
+            on_event: Told everything that happens to the parts (see `Event`).
 
         Returns:
             ``done`` counts rows stored, ``failed`` rows refused, with an `InvalidRow` for each of the first 1,000.
@@ -187,7 +290,9 @@ class AsyncDataset(BoundRecord, DatasetRecord):
             NotFound: There is no such task.
             SourceNotFound, SourceUnreadable: The file is not there or cannot be read.
         """
-        return await upload_predictions(self._client, self.id, task_name(task), rows, on_progress=on_progress)
+        return await upload_predictions(
+            self._client, self.id, task_name(task), rows, on_progress=on_progress, on_event=on_event
+        )
 
     async def refresh(self) -> AsyncDataset:
         """Return the dataset as it is now."""

@@ -5,15 +5,19 @@ from __future__ import annotations
 import os
 import stat
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 import anyio.to_thread
 
+from asyncsdk.checksums import crc32c_hex
 from asyncsdk.domain.filters import Filter
 from asyncsdk.domain.paths import path_below
 from asyncsdk.engine import Download, Outcome, Refused, Skipped, Transfer, Upload
+from asyncsdk.engine.journal import Entry
+from asyncsdk.engine.received import Received
+from asyncsdk.entities.download_books import DownloadBooks, is_as_written
 from asyncsdk.entities.globs import PathFilter
 from asyncsdk.entities.local_files import checksum_of_file
 from asyncsdk.entities.pages import EntityPage, listing
@@ -42,6 +46,7 @@ class ItemDownloadFeed:
         on_existing: What happens to files that stand there.
         dry_run: Whether to say what would be fetched instead of fetching it: such outcomes are ``skipped`` with the
             reply ``would_fetch``.
+        books: Its journal; None: none is kept.
     """
 
     def __init__(
@@ -54,6 +59,7 @@ class ItemDownloadFeed:
         paths: PathFilter,
         on_existing: OnExistingFile,
         dry_run: bool = False,
+        books: DownloadBooks | None = None,
     ) -> None:
         self._session = session
         self._dataset_id = dataset_id
@@ -61,6 +67,7 @@ class ItemDownloadFeed:
         self._paths = paths
         self._on_existing = on_existing
         self._dry_run = dry_run
+        self._books = books
         message = ListItems(dataset_id=dataset_id, filter=filter)
         self._pages: AsyncIterator[EntityPage[ItemRecord]] = listing(session, message, lambda record: record).pages(
             MAX_BULK_ENTRIES
@@ -76,7 +83,8 @@ class ItemDownloadFeed:
         items = [self._waiting.popleft() for _ in range(min(want, MAX_BULK_ENTRIES, len(self._waiting)))]
         result: list[Transfer] = []
         to_fetch: list[tuple[ItemRecord, Path]] = []
-        for item, found in zip(items, await anyio.to_thread.run_sync(self._look, items), strict=True):
+        known = {} if self._books is None else await self._books.recall([item.path for item in items])
+        for item, found in zip(items, await anyio.to_thread.run_sync(self._look, items, known), strict=True):
             if isinstance(found, Path):
                 to_fetch.append((item, found))
             else:
@@ -85,31 +93,46 @@ class ItemDownloadFeed:
             result.extend(Skipped(item.path, item.size_bytes, item, "would_fetch") for item, _ in to_fetch)
         elif to_fetch:
             origins = await self._origins([item.id for item, _ in to_fetch])
+            received = await self._received(to_fetch)
             for (item, path), origin in zip(to_fetch, origins, strict=True):
                 if origin is None:
                     result.append(Refused(item.path, NotFound(f"{item.path}: was deleted meanwhile"), item))
                 else:
-                    result.append(Download(origin, path, key=item, name=item.path))
+                    result.append(Download(origin, path, key=item, name=item.path, received=received.get(item.path)))
         return result
 
     async def renew(self, transfer: Upload | Download, *, first_part: int = 1) -> Target | Origin | None:
         item: ItemRecord = transfer.key
         return (await self._origins([item.id]))[0]
 
+    def arrived(self, outcome: Outcome) -> None:
+        if self._books is not None:
+            self._books.arrived(outcome)
+
     async def settle(self, outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
+        if self._books is not None:
+            await self._books.flush()
         return outcomes
+
+    async def _received(self, to_fetch: list[tuple[ItemRecord, Path]]) -> dict[str, Received]:
+        """Return, by path, what is half received of large items, and where their ranges are told."""
+        threshold = self._session.engine.config.multipart_threshold
+        large = [item.path for item, _ in to_fetch if item.size_bytes > threshold]
+        return await self._books.receive(large) if self._books is not None and large else {}
 
     async def _origins(self, item_ids: list[str]) -> tuple[Origin | None, ...]:
         message = PrepareDownloads(dataset_id=self._dataset_id, item_ids=tuple(item_ids))
         return (await self._session.send(message)).origins
 
-    def _look(self, items: list[ItemRecord]) -> list[Path | Skipped | Refused]:
+    def _look(self, items: list[ItemRecord], known: Mapping[str, Entry]) -> list[Path | Skipped | Refused]:
         """Return, for each item, where it goes, or why it does not. Blocking."""
-        return [self._look_at(item) for item in items]
+        return [self._look_at(item, known.get(item.path)) for item in items]
 
-    def _look_at(self, item: ItemRecord) -> Path | Skipped | Refused:
+    def _look_at(self, item: ItemRecord, entry: Entry | None) -> Path | Skipped | Refused:
         try:
             path = path_below(self._folder, item.path)
+            if entry is not None and crc32c_hex(entry.crc32c) == item.crc32c and is_as_written(path, entry):
+                return Skipped(item.path, item.size_bytes, item)
             if self._on_existing == "overwrite":
                 return path
             try:

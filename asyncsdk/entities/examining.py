@@ -7,6 +7,7 @@ import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
+from time import time_ns
 from typing import Any
 
 import orjson
@@ -15,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from asyncsdk.checksums import crc32c, crc32c_hex
 from asyncsdk.domain.paths import check_item_path
 from asyncsdk.engine import Refused
+from asyncsdk.engine.journal import Identity, LargeState
 from asyncsdk.entities.item_uploads import ItemUpload
 from asyncsdk.entities.walking import printable
 from asyncsdk.errors import AsyncSDKError, BadRequest, SourceUnreadable, os_error
@@ -26,6 +28,11 @@ SMALL_FILE_BYTES = 64 * 1024
 """Files up to this size are read before they are prepared."""
 
 _BATCH_BYTES = 8 * 1024 * 1024
+
+_TICK_NS = 20_000_000
+"""A file that was changed this moment may change once more without another time: clocks of file systems tick every 4
+to 10 ms. Such a file has no identity yet."""
+
 _metadata = TypeAdapter(Metadata)
 
 
@@ -42,6 +49,12 @@ class PreparedItem:
         held_bytes: Bytes of it that the feed keeps in memory.
         data: Those bytes, until they are handed to the engine.
         number: Counts what was given to the feed.
+        item_id: Id that the item gets if it is new; empty until its bytes were sent.
+        identity: Of its file, taken before it was read; None for other sources.
+        is_recalled: Whether the journal knows that its bytes arrived: it is neither read nor sent.
+        is_settled: Whether the journal knows that it was committed, too.
+        digest: What the journal calls it, when it knows it.
+        large: Where its parts are told, when it goes out in parts and a journal is kept.
     """
 
     item: ItemUpload
@@ -52,6 +65,12 @@ class PreparedItem:
     held_bytes: int = 0
     data: bytes | None = None
     number: int = 0
+    item_id: str = ""
+    identity: Identity | None = None
+    is_recalled: bool = False
+    is_settled: bool = False
+    digest: bytes = b""
+    large: LargeState | None = None
 
 
 def examine(items: list[PreparedItem]) -> tuple[list[PreparedItem | Refused], list[PreparedItem]]:
@@ -69,7 +88,8 @@ def examine(items: list[PreparedItem]) -> tuple[list[PreparedItem | Refused], li
             check_item_path(known.path)
             if known.item.metadata is not None:
                 _check_metadata(known.item.metadata)
-            _examine_source(known, known.item.source)
+            if known.identity is None:  # else the journal knows it
+                _examine_source(known, known.item.source)
         except _BadMetadata as error:
             reason = str(error)
             found.append(
@@ -118,6 +138,8 @@ def _examine_source(known: PreparedItem, source: Any) -> None:
         kind = "a folder; upload it with dataset.upload(folder)" if stat.S_ISDIR(status.st_mode) else "no regular file"
         raise SourceUnreadable(f"{printable(str(source))}: is {kind}", source=printable(str(source)))
     known.size_bytes = status.st_size
+    if time_ns() - status.st_mtime_ns > _TICK_NS:
+        known.identity = Identity.of(status)
     if status.st_size <= SMALL_FILE_BYTES:
         descriptor = os.open(source, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import stat
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, Callable
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,13 @@ __all__ = ["checksum_of_file", "is_source", "known_size"]
 _READ_BYTES = 1024 * 1024
 
 
-def checksum_of_file(path: Path, size_bytes: int | None = None) -> str:
+def checksum_of_file(path: Path, size_bytes: int | None = None, *, on_read: Callable[[int], None] | None = None) -> str:
     """Return the crc32c of a file as eight hexadecimal digits. Blocking; memory 1 MiB.
+
+    Args:
+        path: The file.
+        size_bytes: How many bytes it must have, when known.
+        on_read: Told of bytes that were read; what it raises ends the reading.
 
     Raises:
         SourceChanged: It has not *size_bytes* (any more).
@@ -32,6 +37,8 @@ def checksum_of_file(path: Path, size_bytes: int | None = None) -> str:
     with os_errors("source", source=str(path)), path.open("rb", buffering=0) as file:
         while data := file.read(_READ_BYTES):
             checksum.update(data)
+            if on_read is not None:
+                on_read(len(data))
     if size_bytes is not None and checksum.size_bytes != size_bytes:
         raise SourceChanged(
             f"{path}: has {checksum.size_bytes} bytes, {size_bytes} when it was looked at; it is being changed",

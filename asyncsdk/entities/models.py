@@ -8,13 +8,14 @@ from typing import Any
 
 from asyncsdk.domain.filters import Filter
 from asyncsdk.domain.ids import make_id
-from asyncsdk.engine import ProgressCallback, Source
+from asyncsdk.engine import EventCallback, ProgressCallback, Source
 from asyncsdk.entities.base import BoundRecord, entity_id, given, optional_id
-from asyncsdk.entities.checkpoint_transfers import download_checkpoint, upload_checkpoint
+from asyncsdk.entities.checkpoint_transfers import download_checkpoint, upload_checkpoint, verify_checkpoint
 from asyncsdk.entities.checkpoints import AsyncCheckpoint, AsyncCheckpoints
 from asyncsdk.entities.lookup import exactly_one, get_by_name, project_id_for_lookup
 from asyncsdk.entities.pages import AsyncPages, listing
 from asyncsdk.entities.session import Session
+from asyncsdk.entities.verifying import ComparisonCallback, Verification
 from asyncsdk.errors import Conflict, NotFound
 from asyncsdk.protocol.checkpoints import WhichCheckpoint
 from asyncsdk.protocol.models import CreateModel, DeleteModel, GetModel, ListModels, ModelRecord, UpdateModel
@@ -40,7 +41,9 @@ class AsyncModel(BoundRecord, ModelRecord):
         is_final: bool = False,
         metrics: Mapping[str, float] | None = None,
         metadata: Mapping[str, Any] | None = None,
+        resume: bool | str = True,
         on_progress: ProgressCallback | None = None,
+        on_event: EventCallback | None = None,
     ) -> AsyncCheckpoint:
         """Upload weights and make them a checkpoint of this model.
 
@@ -54,7 +57,11 @@ class AsyncModel(BoundRecord, ModelRecord):
             is_final: Whether they are the result; no other checkpoint is final any more.
             metrics: Finite numbers by name.
             metadata: JSON object of your own.
+            resume: Keep a journal below ``ASYNCSDK_HOME``: the same call after a kill sends the parts that are missing,
+                and makes no second checkpoint when only the reply was lost. For a path; for other sources nothing is
+                kept. False: keep none.
             on_progress: Told how far it is, at most every 0.1 s.
+            on_event: Told everything that happens: retries, renewals... (see `Event`).
 
         Raises:
             SourceNotFound, SourceUnreadable, SourceChanged: The file is not there, is a folder, changed meanwhile.
@@ -65,7 +72,9 @@ class AsyncModel(BoundRecord, ModelRecord):
             self.id,
             source,
             given(epoch=epoch, is_best=is_best, is_final=is_final, metrics=metrics, metadata=metadata),
+            resume=resume,
             on_progress=on_progress,
+            on_event=on_event,
         )
         return AsyncCheckpoint._bind(record, self._client)
 
@@ -74,17 +83,22 @@ class AsyncModel(BoundRecord, ModelRecord):
         destination: str | PathLike[str],
         *,
         which: WhichCheckpoint | int = "best",
+        resume: bool | str = True,
         on_progress: ProgressCallback | None = None,
+        on_event: EventCallback | None = None,
     ) -> AsyncCheckpoint:
         """Download weights into a file, large ones in several ranges at once.
 
-        The file appears under its name only when all bytes are there and their checksum is right; a failed download
-        leaves nothing behind. A file that stands there is replaced.
+        The file appears under its name only when all bytes are there and their checksum is right. A file that stands
+        there is replaced.
 
         Args:
             destination: The file; in a folder that exists, the file takes the name it was uploaded under.
             which: ``best``, ``last`` (committed last), ``final``, or the number of an epoch.
+            resume: Keep a journal below ``ASYNCSDK_HOME``, and the half-received file, when it is stopped: the same
+                call fetches the ranges that are missing. False: keep none, and nothing of a failed download.
             on_progress: Told how far it is, at most every 0.1 s.
+            on_event: Told everything that happens: retries, renewals... (see `Event`).
 
         Returns:
             The checkpoint that was downloaded.
@@ -94,8 +108,35 @@ class AsyncModel(BoundRecord, ModelRecord):
             DestinationFull, DestinationUnwritable: It cannot be written there.
         """
         record = await self.checkpoints.get(which=which)
-        await download_checkpoint(self._client, record, destination, on_progress=on_progress)
+        await download_checkpoint(
+            self._client, record, destination, resume=resume, on_progress=on_progress, on_event=on_event
+        )
         return record
+
+    async def verify_checkpoint(
+        self,
+        file: str | PathLike[str],
+        *,
+        which: WhichCheckpoint | int = "best",
+        on_progress: ProgressCallback | None = None,
+        on_comparison: ComparisonCallback | None = None,
+    ) -> Verification:
+        """Compare a file with a checkpoint by size and crc32c, without moving or changing anything.
+
+        Args:
+            file: The file; in a folder that exists, the one with the name the checkpoint was uploaded under.
+            which: ``best``, ``last`` (committed last), ``final``, or the number of an epoch.
+            on_progress: Told how far it is, at most every 0.1 s.
+            on_comparison: Told what was found.
+
+        Returns:
+            One object: the same, or the difference; ``ok``, ``raise_for_differences()``.
+
+        Raises:
+            NotFound: There is no such checkpoint.
+        """
+        record = await self.checkpoints.get(which=which)
+        return await verify_checkpoint(record, file, on_progress=on_progress, on_comparison=on_comparison)
 
     async def refresh(self) -> AsyncModel:
         """Return the model as it is now."""

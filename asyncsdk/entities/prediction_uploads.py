@@ -9,7 +9,7 @@ from os import PathLike
 import anyio
 
 from asyncsdk.checksums import crc32c, crc32c_hex
-from asyncsdk.engine import Download, Outcome, ProgressCallback, Report, Transfer, Upload
+from asyncsdk.engine import Download, EventCallback, Outcome, ProgressCallback, Report, Transfer, Upload
 from asyncsdk.entities.rows import PackedPart, RowSource, decode_part, pack_rows
 from asyncsdk.entities.session import Session
 from asyncsdk.errors import AsyncSDKError, MalformedResponse
@@ -154,7 +154,13 @@ class _RowFeed:
 
 
 async def upload_predictions(
-    session: Session, dataset_id: str, task: str, rows: RowSource, *, on_progress: ProgressCallback | None
+    session: Session,
+    dataset_id: str,
+    task: str,
+    rows: RowSource,
+    *,
+    on_progress: ProgressCallback | None,
+    on_event: EventCallback | None,
 ) -> Report:
     """Upload *rows* and return what became of them, counted by row."""
     file = str(rows) if isinstance(rows, (str, PathLike)) else ""
@@ -164,7 +170,9 @@ async def upload_predictions(
     feed = _RowFeed(session, dataset_id, task, parts, report, file)
     try:
         if not await feed.start():
-            await session.engine.collect(feed, on_progress=on_progress)
+            moved = await session.engine.collect(feed, on_progress=on_progress, on_event=on_event)
+            report.add_waits(moved.waits, moved.cpu_share, moved.seconds)
+            report.is_complete = moved.is_complete
     finally:
         close = getattr(parts, "aclose", None)
         if close is not None:

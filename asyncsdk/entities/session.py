@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol, TypeVar
 
+from asyncsdk.config import Settings
 from asyncsdk.engine import Engine
 from asyncsdk.protocol.base import Message
 
@@ -18,6 +19,10 @@ class Session(Protocol):
     @property
     def engine(self) -> Engine:
         """The engine that moves the client's bytes."""
+
+    @property
+    def settings(self) -> Settings:
+        """The settings in force."""
 
     async def send(self, message: Message[R]) -> R:
         """Return the platform's reply to *message*; raises as `Platform.send`."""

@@ -15,27 +15,29 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
-from asyncsdk.domain.ids import make_id
+from asyncsdk.checksums import crc32c_hex
 from asyncsdk.engine import Download, Outcome, Refused, Skipped, Source, Transfer, Upload
-from asyncsdk.entities.examining import PreparedItem, examine, metadata_bytes
+from asyncsdk.entities.committing import ItemCommits
+from asyncsdk.entities.examining import PreparedItem, examine
 from asyncsdk.entities.item_source import ItemBatches
 from asyncsdk.entities.item_uploads import Given
 from asyncsdk.entities.local_files import checksum_of_file, known_size
 from asyncsdk.entities.recent import RecentNames
 from asyncsdk.entities.session import Session
+from asyncsdk.entities.upload_books import UploadBooks, new_item_id
 from asyncsdk.entities.walking import printable
 from asyncsdk.errors import (
     AsyncSDKError,
     BadRequest,
     Conflict,
     MalformedResponse,
+    NotFound,
+    PermissionDenied,
     RequestError,
     SourceNotFound,
 )
 from asyncsdk.protocol.base import MAX_BULK_ENTRIES
 from asyncsdk.protocol.uploads import (
-    CommitEntry,
-    CommitUploads,
     OnExisting,
     PreparedUpload,
     PrepareUploads,
@@ -43,16 +45,16 @@ from asyncsdk.protocol.uploads import (
     RenewUploads,
     UploadEntry,
 )
-from asyncsdk.targets import MultipartTarget, Origin, Target
+from asyncsdk.targets import FileTarget, MultipartTarget, Origin, PutTarget, Target
 
 __all__ = ["ItemUploadFeed"]
 
 MAX_HELD_BYTES = 32 * 1024 * 1024
 """Small files read and not yet settled: the feed waits above this."""
 
-_BATCH_BYTES = 8 * 1024 * 1024
-_TOO_LARGE = 413
 _COMPARED_AT_ONCE = 4
+_LOOKED_AT_ONCE = 4
+"""Messages under way at once about what an earlier run has sent: their replies are what a resumed run waits for."""
 
 
 class ItemUploadFeed:
@@ -66,6 +68,7 @@ class ItemUploadFeed:
         dry_run: Whether to say what would be sent instead of sending it: such outcomes are ``skipped`` with the
             reply ``would_send``.
         nothing: What to say when there is nothing to upload at all; None: that is fine.
+        books: Its journal; None: none is kept.
     """
 
     def __init__(
@@ -77,14 +80,19 @@ class ItemUploadFeed:
         on_existing: OnExisting,
         dry_run: bool = False,
         nothing: str | None = None,
+        books: UploadBooks | None = None,
     ) -> None:
         self._session = session
         self._dataset_id = dataset_id
         self._batches = batches
         self._on_existing = on_existing
+        self._commits = ItemCommits(session, dataset_id, on_existing)
         self._dry_run = dry_run
         self._nothing = nothing
+        self._books = books
+        self._is_recalling = books is not None and books.has_entries
         self._waiting: deque[Given] = deque()
+        self._ready: deque[Transfer] = deque()
         self._recent = RecentNames() if batches.can_repeat else None
         self._given = 0
         self._held_bytes = 0
@@ -96,15 +104,20 @@ class ItemUploadFeed:
         while self._held_bytes > MAX_HELD_BYTES:
             self._room = anyio.Event()
             await self._room.wait()
-        if not self._waiting:
-            self._waiting.extend(await self._batches.next(min(want, MAX_BULK_ENTRIES)))
+        if not self._ready:
+            # What was sent before costs a glance: as many as messages may hold, however few the engine has use for.
+            count = _LOOKED_AT_ONCE * MAX_BULK_ENTRIES if self._is_recalling else min(want, MAX_BULK_ENTRIES)
             if not self._waiting:
-                if self._nothing is not None:
-                    raise SourceNotFound(self._nothing)
-                return ()
-        self._nothing = None
-        given = [self._waiting.popleft() for _ in range(min(want, MAX_BULK_ENTRIES, len(self._waiting)))]
-        return await self._prepare(given)
+                self._waiting.extend(await self._batches.next(count))
+                if not self._waiting:
+                    if self._nothing is not None:
+                        raise SourceNotFound(self._nothing)
+                    return ()
+            self._nothing = None
+            given = [self._waiting.popleft() for _ in range(min(count, len(self._waiting)))]
+            self._is_recalling = False  # until some of these were sent before
+            self._ready.extend(await self._prepare_all(given))
+        return [self._ready.popleft() for _ in range(min(want, len(self._ready)))]
 
     async def renew(self, transfer: Upload | Download, *, first_part: int = 1) -> Target | Origin | None:
         known: PreparedItem = transfer.key
@@ -121,16 +134,26 @@ class ItemUploadFeed:
         fresh: Target = renewed.targets[0]
         return fresh
 
+    def arrived(self, outcome: Outcome) -> None:
+        if self._books is not None:
+            self._books.arrived(outcome)
+
     async def settle(self, outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
         done = [outcome for outcome in outcomes if outcome.ok and isinstance(outcome.transfer, Upload)]
         done.sort(key=lambda outcome: outcome.transfer.key.number)  # positions follow the source as far as they can
+        books = self._books
+        if books is not None:
+            await books.flush()
         try:
             for start in range(0, len(done), MAX_BULK_ENTRIES):
-                await self._commit(done[start : start + MAX_BULK_ENTRIES])
+                await self._commits.commit(done[start : start + MAX_BULK_ENTRIES])
         finally:
             for outcome in outcomes:
                 if isinstance(outcome.transfer, Upload):
                     self._release(outcome.transfer)
+        if books is not None:
+            books.committed(done)
+            books.skipped([outcome for outcome in outcomes if outcome.status == "skipped" and not _is_known(outcome)])
         return outcomes
 
     async def aclose(self) -> None:
@@ -138,6 +161,28 @@ class ItemUploadFeed:
         await self._batches.aclose()
 
     # --- prepare ---------------------------------------------------------------------------------------------
+
+    async def _prepare_all(self, given: list[Given]) -> list[Transfer]:
+        """Prepare *given*, in several messages at once if it takes more than one."""
+        if len(given) <= MAX_BULK_ENTRIES:
+            return await self._prepare(given)
+        batches = [given[start : start + MAX_BULK_ENTRIES] for start in range(0, len(given), MAX_BULK_ENTRIES)]
+        results: list[list[Transfer]] = [[] for _ in batches]
+        failures: list[Exception] = []
+
+        async def prepare(index: int) -> None:
+            try:
+                results[index] = await self._prepare(batches[index])
+            except Exception as error:  # noqa: BLE001  # raised again below, outside of the group that would wrap it
+                failures.append(error)
+                group.cancel_scope.cancel()
+
+        async with anyio.create_task_group() as group:
+            for index in range(len(batches)):
+                group.start_soon(prepare, index)
+        if failures:
+            raise failures[0]
+        return [transfer for result in results for transfer in result]
 
     async def _prepare(self, given: list[Given]) -> list[Transfer]:
         result: list[Transfer] = []
@@ -153,6 +198,9 @@ class ItemUploadFeed:
                 result.append(Refused(path, error, PreparedItem(one, path)))
             else:
                 items.append(PreparedItem(one, one.item_path, number=self._given))
+        if self._books is not None and self._books.has_entries:
+            await self._books.recall(items)
+            self._is_recalling = self._is_recalling or any(known.is_recalled for known in items)
         examined, rest = await anyio.to_thread.run_sync(examine, items)
         self._waiting.extendleft(known.item for known in reversed(rest))
         if self._recent is not None:
@@ -164,24 +212,30 @@ class ItemUploadFeed:
             else:
                 known_items.append(examined_item)
                 self._held_bytes += examined_item.held_bytes
+        if self._books is not None and self._books.has_entries:
+            known_items = await self._go_on(known_items, result)
         if known_items:
             result.extend(await self._ask(known_items))
         return result
+
+    async def _answers(self, items: list[PreparedItem], on_existing: OnExisting) -> Sequence[PreparedUpload]:
+        entries = tuple(
+            UploadEntry(path=known.path, size_bytes=known.size_bytes, crc32c=known.crc32c) for known in items
+        )
+        message = PrepareUploads(dataset_id=self._dataset_id, entries=entries, on_existing=on_existing)
+        reply = await self._session.send(message)
+        if len(reply.entries) != len(items):
+            raise MalformedResponse(f"{len(items)} uploads were prepared, {len(reply.entries)} answers came")
+        return reply.entries
 
     async def _ask(self, items: list[PreparedItem]) -> list[Transfer]:
         for known in items:
             if known.size_bytes is None:
                 known.size_bytes = await known_size(known.item.source)
-        entries = tuple(
-            UploadEntry(path=known.path, size_bytes=known.size_bytes, crc32c=known.crc32c) for known in items
-        )
-        message = PrepareUploads(dataset_id=self._dataset_id, entries=entries, on_existing=self._on_existing)
-        reply = await self._session.send(message)
-        if len(reply.entries) != len(items):
-            raise MalformedResponse(f"{len(items)} uploads were prepared, {len(reply.entries)} answers came")
+        answers = await self._answers(items, self._on_existing)
         result: list[Transfer] = []
         to_compare: list[PreparedItem] = []
-        for known, answer in zip(items, reply.entries, strict=True):
+        for known, answer in zip(items, answers, strict=True):
             if answer.verdict == "compare":
                 to_compare.append(known)
             else:
@@ -225,11 +279,7 @@ class ItemUploadFeed:
             if answer.key is None or answer.target is None:
                 raise MalformedResponse(f"{known.path}: prepared without saying where it goes")
             known.key = answer.key
-            source: Source = known.item.source if known.data is None else known.data
-            known.data = None
-            return Upload(
-                source, answer.target, size_bytes=known.size_bytes, crc32c=known.crc32c, key=known, name=known.path
-            )
+            return self._upload(known, answer.target)
         self._held_bytes -= known.held_bytes
         known.held_bytes, known.data = 0, None
         if answer.verdict == "refused":
@@ -239,62 +289,88 @@ class ItemUploadFeed:
         reply = "would_send" if answer.verdict == "upload" else answer
         return Skipped(known.path, known.size_bytes or 0, known, reply)
 
-    # --- commit ----------------------------------------------------------------------------------------------
+    def _upload(self, known: PreparedItem, target: Target) -> Upload:
+        source: Source = known.item.source if known.data is None else known.data
+        known.data = None
+        upload = Upload(source, target, size_bytes=known.size_bytes, crc32c=known.crc32c, key=known, name=known.path)
+        if self._books is not None and known.identity is not None and not isinstance(target, (PutTarget, FileTarget)):
+            if known.large is None:
+                new_item_id(known)
+                known.large = self._books.begin_large(known)
+            upload.resume = known.large.resume()
+        return upload
 
-    async def _commit(self, outcomes: list[Outcome]) -> None:
-        """Commit in as many messages as it takes for none to be too large; what is wrong with one fails it alone."""
-        batch: list[tuple[Outcome, CommitEntry]] = []
-        size_bytes = 0
+    # --- going on with an earlier run ------------------------------------------------------------------------
+
+    async def _go_on(self, items: list[PreparedItem], result: list[Transfer]) -> list[PreparedItem]:
+        """Put what an earlier run has sent, or begun to send, into *result*; returns the items that are as new."""
+        settled = [known for known in items if known.is_settled]
+        sent = [known for known in items if known.is_recalled and not known.is_settled]
+        begun = [known for known in items if known.large is not None]
+        fresh = [known for known in items if not known.is_recalled and known.large is None]
+        if settled:
+            for known, answer in zip(settled, await self._answers(settled, "skip_same"), strict=True):
+                if answer.verdict == "skip":
+                    result.append(self._transfer(known, answer))
+                else:  # deleted or replaced since
+                    fresh.append(_as_new(known))
+        for known in begun:
+            assert known.large is not None
+            assert known.size_bytes is not None
+            whole = known.large.whole_crc32c(known.size_bytes)
+            if whole is not None:  # perhaps it was completed, and the news of it lost
+                sent.append(known)
+        committed = await self._commit_again(sent, result)
+        fresh.extend(_as_new(known) for known in sent if known.large is None and known.path not in committed)
+        for known in begun:
+            if known.path not in committed:
+                target = await self._renew_begun(known)
+                if target is None:
+                    fresh.append(_as_new(known))
+                else:
+                    result.append(self._upload(known, target))
+        return fresh
+
+    async def _commit_again(self, items: list[PreparedItem], result: list[Transfer]) -> set[str]:
+        """Commit what arrived in an earlier run, under the keys it had then; returns the paths that are final."""
+        outcomes = []
+        for known in items:
+            crc32c = known.crc32c
+            if known.large is not None:
+                crc32c = crc32c_hex(known.large.whole_crc32c(known.size_bytes or 0) or 0)
+            size_bytes = known.size_bytes or 0
+            transfer = Skipped(known.path, size_bytes, known)
+            outcomes.append(Outcome(transfer, "skipped", size_bytes=size_bytes, checksum=f"crc32c:{crc32c}"))
+        await self._commits.commit(outcomes)
+        final = []
         for outcome in outcomes:
-            known: PreparedItem = outcome.transfer.key
-            added = metadata_bytes(known.item)
-            if batch and size_bytes + added > _BATCH_BYTES:
-                await self._send_commit(batch)
-                batch, size_bytes = [], 0
-            size_bytes += added
-            entry = CommitEntry(
-                item_id=make_id(),
-                path=known.path,
-                key=known.key,
-                size_bytes=outcome.size_bytes,
-                crc32c=outcome.crc32c or "",
-                metadata=None if known.item.metadata is None else dict(known.item.metadata),
-            )
-            batch.append((outcome, entry))
-        if batch:
-            await self._send_commit(batch)
+            if isinstance(outcome.error, RequestError):
+                raise outcome.error
+            if outcome.ok:
+                known = outcome.transfer.key
+                known.crc32c, known.is_recalled = outcome.crc32c, True
+                result.append(Skipped(known.path, known.size_bytes or 0, known, outcome.reply))
+                final.append(outcome)
+        assert self._books is not None
+        self._books.skipped(final)
+        self._books.committed(final)
+        return {outcome.name for outcome in final}
 
-    async def _send_commit(self, batch: list[tuple[Outcome, CommitEntry]]) -> None:
-        entries = tuple(entry for _, entry in batch)
-        message = CommitUploads(dataset_id=self._dataset_id, entries=entries, on_existing=self._on_existing)
+    async def _renew_begun(self, known: PreparedItem) -> Target | None:
+        """Return where an upload goes on that was begun in an earlier run; None: nowhere."""
+        assert known.large is not None
+        entry = RenewEntry(
+            key=known.key,
+            size_bytes=known.size_bytes,
+            crc32c=known.crc32c,
+            upload_id=known.large.facts.get("upload_id"),
+        )
         try:
-            reply = await self._session.send(message)
-        except RequestError as error:
-            # The bytes arrived and nobody knows whether they were committed: recorded for each of them. Running the
-            # upload again finds out and repeats nothing.
-            for outcome, _ in batch:
-                outcome.status, outcome.error = "failed", error
-            return
-        except BadRequest as error:
-            if error.status != _TOO_LARGE:
-                raise
-            if len(batch) == 1:
-                batch[0][0].status, batch[0][0].error = "failed", error
-                return
-            middle = len(batch) // 2
-            await self._send_commit(batch[:middle])
-            await self._send_commit(batch[middle:])
-            return
-        if len(reply.entries) != len(batch):
-            raise MalformedResponse(f"{len(batch)} uploads were committed, {len(reply.entries)} answers came")
-        for (outcome, _), answer in zip(batch, reply.entries, strict=True):
-            outcome.reply = answer
-            outcome.etag = answer.etag or outcome.etag
-            if answer.verdict == "refused":
-                name = outcome.name
-                problem = answer.problem
-                outcome.status = "failed"
-                outcome.error = problem.to_error(name=name) if problem else BadRequest(f"{name}: refused")
+            renewed = await self._session.send(RenewUploads(scope_id=self._dataset_id, entries=(entry,)))
+        except (BadRequest, NotFound, PermissionDenied):  # too old, another user's, of an earlier configuration
+            return None
+        target: Target = renewed.targets[0]
+        return target
 
     def _release(self, transfer: Upload) -> None:
         known: PreparedItem = transfer.key
@@ -304,3 +380,19 @@ class ItemUploadFeed:
             transfer.source = known.item.source  # an outcome that is kept must not keep the bytes
             if self._held_bytes <= MAX_HELD_BYTES:
                 self._room.set()
+
+
+def _is_known(outcome: Outcome) -> bool:
+    """Whether the journal has it already, or cannot have it: nothing of it is known but its name."""
+    known = outcome.transfer.key
+    return not isinstance(known, PreparedItem) or known.is_recalled
+
+
+def _as_new(known: PreparedItem) -> PreparedItem:
+    """Return *known* without what an earlier run had begun with it; its bytes are the same."""
+    if known.large is not None:
+        known.large.forget()
+    known.key = known.item_id = ""
+    known.is_recalled = known.is_settled = False
+    known.large = None
+    return known

@@ -16,7 +16,8 @@ from asyncsdk.errors import ConfigError, UnsupportedOperation
 from asyncsdk.protocol.base import Message
 from asyncsdk.server.backend import Backend
 from asyncsdk.server.handlers import registrations
-from asyncsdk.server.objects.minting import FileMinter
+from asyncsdk.server.objects.clouds.location import Location
+from asyncsdk.server.objects.minting import Minter
 
 __all__ = ["EmbeddedPlatform"]
 
@@ -34,12 +35,19 @@ class EmbeddedPlatform:
 
     Args:
         folder: The data folder; made when missing.
+        objects: The bucket that keeps the objects, ``s3://bucket/prefix``; None: wherever they are, in the folder when
+            it is new.
+        objects_endpoint: URL of the bucket's service; None: the cloud's own, or the one that was given before.
+
+    Raises:
+        ConfigError: *objects* names no bucket.
     """
 
     name = "embedded"
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, objects: str | None = None, objects_endpoint: str | None = None) -> None:
         self._folder = folder
+        self._objects = None if objects is None else Location.parse(objects, objects_endpoint)
         self._opening: anyio.Lock | None = None
         self._limiter: anyio.CapacityLimiter | None = None
         self._backend: Backend | None = None
@@ -75,19 +83,21 @@ class EmbeddedPlatform:
             with anyio.CancelScope(shield=True):
                 await anyio.to_thread.run_sync(backend.close)
 
-    async def _ready(self) -> tuple[Backend, FileMinter, anyio.CapacityLimiter]:
+    async def _ready(self) -> tuple[Backend, Minter, anyio.CapacityLimiter]:
         if self._opening is None or self._limiter is None:  # made here: they belong to the running loop
             self._opening, self._limiter = anyio.Lock(), anyio.CapacityLimiter(_MAX_THREADS)
         async with self._opening:
             if self._is_closed:
                 raise ConfigError("this platform is closed; make a new client")
             if self._backend is None:
-                self._backend = await anyio.to_thread.run_sync(_open, self._folder, limiter=self._limiter)
-            return self._backend, FileMinter(self._backend.objects), self._limiter
+                self._backend = await anyio.to_thread.run_sync(
+                    _open, self._folder, self._objects, limiter=self._limiter
+                )
+            return self._backend, self._backend.minter(None), self._limiter
 
 
-def _open(folder: Path) -> Backend:
-    backend = Backend.open(folder)
+def _open(folder: Path, objects: Location | None) -> Backend:
+    backend = Backend.open(folder, objects)
     try:
         backend.sweep_if_due()
     except BaseException:  # closed whatever ended it, then raised again

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema
+from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
+from pydantic.dataclasses import dataclass
 
 from asyncsdk.domain.ids import Id
 from asyncsdk.domain.paths import MAX_PATH_BYTES
@@ -23,7 +24,18 @@ from asyncsdk.protocol.base import (
     Record,
     Value,
 )
-from asyncsdk.targets import FileOrigin, FileTarget, MultipartTarget, Origin, PutTarget, Target, UrlOrigin
+from asyncsdk.targets import (
+    BlobTarget,
+    FileOrigin,
+    FileTarget,
+    FormTarget,
+    MultipartTarget,
+    Origin,
+    PutTarget,
+    ResumableTarget,
+    Target,
+    UrlOrigin,
+)
 
 __all__ = [
     "CommitEntry",
@@ -45,7 +57,14 @@ __all__ = [
 
 # --- targets and origins on the wire -------------------------------------------------------------------------
 
-_WIRE_KINDS: dict[str, type[Any]] = {"put": PutTarget, "multipart": MultipartTarget, "url": UrlOrigin}
+_WIRE_KINDS: dict[str, type[Any]] = {
+    "put": PutTarget,
+    "multipart": MultipartTarget,
+    "resumable": ResumableTarget,
+    "blob": BlobTarget,
+    "form": FormTarget,
+    "url": UrlOrigin,
+}
 _KIND_OF = {cls: kind for kind, cls in _WIRE_KINDS.items()}
 _FIELDS_OF = {cls: tuple(f.name for f in fields(cls)) for cls in _KIND_OF}
 
@@ -70,8 +89,10 @@ def _from_wire(value: Any) -> Any:
         raise ValueError(f"unknown kind {value.get('kind')!r}")
     known = {f.name for f in fields(cls)}
     given = {name: v for name, v in value.items() if name in known}
-    if "part_urls" in given:
-        given["part_urls"] = tuple(given["part_urls"])
+    for name in given.keys() & {"part_urls", "success"}:
+        given[name] = tuple(given[name])
+    if "fields" in given:  # pairs, not an object: their order is part of what a service expects
+        given["fields"] = tuple((name, text) for name, text in given["fields"])
     return cls(**given)
 
 
@@ -98,7 +119,7 @@ _URL_SCHEMA: dict[str, Any] = {
 
 TargetField = Annotated[
     Any,
-    _must_be(PutTarget, MultipartTarget, FileTarget),
+    _must_be(PutTarget, MultipartTarget, ResumableTarget, BlobTarget, FormTarget, FileTarget),
     PlainSerializer(_to_wire, return_type=dict),
     WithJsonSchema(_URL_SCHEMA),
 ]
@@ -121,8 +142,13 @@ OnExisting = Literal["skip_same", "overwrite", "fail"]
 UploadKey = Annotated[str, Field(pattern=r"^[0-9a-f]{24}-[0-9a-f]{32}$")]
 """Names bytes on their way: an id and a signature over scope and user."""
 
+# Entries of a thousand at a time are dataclasses, validated as `Value` is: a model keeps a dict and a set for each, and
+# collecting those as garbage costs as much again as making them.
+_AS_VALUE = ConfigDict(extra="ignore", ser_json_inf_nan="null")
 
-class UploadEntry(Value):
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=_AS_VALUE)
+class UploadEntry:
     """One object to prepare for.
 
     Attributes:
@@ -136,7 +162,8 @@ class UploadEntry(Value):
     crc32c: Crc32cHex | None = None
 
 
-class PreparedUpload(Record):
+@dataclass(frozen=True, slots=True, kw_only=True, config=_AS_VALUE)
+class PreparedUpload:
     """What to do about one entry.
 
     Attributes:
@@ -171,7 +198,8 @@ class PrepareUploads(Message[PreparedUploads]):
     on_existing: OnExisting = "skip_same"
 
 
-class CommitEntry(Value):
+@dataclass(frozen=True, slots=True, kw_only=True, config=_AS_VALUE)
+class CommitEntry:
     """One object that was sent.
 
     Attributes:
@@ -191,7 +219,8 @@ class CommitEntry(Value):
     metadata: Metadata | None = None
 
 
-class CommittedUpload(Record):
+@dataclass(frozen=True, slots=True, kw_only=True, config=_AS_VALUE)
+class CommittedUpload:
     """What became of one entry.
 
     Attributes:

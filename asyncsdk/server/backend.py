@@ -19,11 +19,15 @@ from asyncsdk.server.database import Database
 from asyncsdk.server.folder import DataFolder
 from asyncsdk.server.handlers import Context, registrations
 from asyncsdk.server.handlers.registry import Arrivals, StagedObject
+from asyncsdk.server.objects.clouds.location import Location
+from asyncsdk.server.objects.clouds.objects import CloudObjects
 from asyncsdk.server.objects.local import LocalObjects
-from asyncsdk.server.objects.minting import Minter
+from asyncsdk.server.objects.minting import FileMinter, Minter, UrlMinter
 from asyncsdk.server.objects.signing import Signer
+from asyncsdk.server.objects.store import ObjectStore
 from asyncsdk.server.principals import Principal
 from asyncsdk.server.schema import meta
+from asyncsdk.server.storing import open_objects
 from asyncsdk.server.sweep import SweepReport, claim_sweep, count_removals, has_unreferenced, reap, sweep
 
 __all__ = ["Backend"]
@@ -46,32 +50,45 @@ class Backend:
 
     Attributes:
         folder: The data folder.
-        objects: The object store.
+        objects: The folder's own object store, where URLs that this server signs lead.
+        store: Where objects are kept: `objects`, or a cloud's bucket.
         signer: Makes and checks upload keys and URLs.
         handled: The operations this platform has.
     """
 
     def __init__(
-        self, folder: DataFolder, database: Database, objects: LocalObjects, signer: Signer, owner: Principal
+        self,
+        folder: DataFolder,
+        database: Database,
+        objects: LocalObjects,
+        signer: Signer,
+        owner: Principal,
+        cloud: CloudObjects | None = None,
     ) -> None:
         self.folder = folder.path
         self.objects = objects
+        self.store: ObjectStore = objects if cloud is None else cloud
         self.signer = signer
         self.handled: frozenset[type[Message[Any]]] = frozenset(registrations)
         self._data_folder = folder
         self._database = database
         self._owner = owner
+        self._cloud = cloud
         self._sweeping = threading.Lock()
 
     @classmethod
-    def open(cls, folder: Path) -> Self:
+    def open(cls, folder: Path, objects: Location | None = None) -> Self:
         """Open a data folder; make it, or upgrade it after a backup, when needed.
 
         Args:
             folder: Made with mode 0700 when missing; keeps its mode otherwise, and what is made in it is private.
+            objects: The bucket that keeps the objects; None: wherever they are, in the folder when it is new. Once
+                something is stored it cannot be changed.
 
         Raises:
-            StoreError: The folder cannot be used, its database is damaged or not ours, or a newer release made it.
+            StoreError: The folder cannot be used, its database is damaged or not ours, a newer release made it, its
+                objects are kept elsewhere, or the bucket cannot be used.
+            ConfigError: The bucket needs an extra that is not installed, or there are no credentials for it.
             ServerError: Another process keeps writing while an upgrade is due (retryable).
         """
         data = DataFolder(folder.absolute())
@@ -83,10 +100,11 @@ class Backend:
             database = Database(data.database, version=migrations.SCHEMA_VERSION)
             try:
                 owner = _find_owner(database)
+                cloud = open_objects(database, data.path, objects)
             except BaseException:  # closed whatever ended it, then raised again
                 database.close()
                 raise
-        return cls(data, database, LocalObjects(data.path), Signer(secret), owner)
+        return cls(data, database, LocalObjects(data.path), Signer(secret), owner, cloud)
 
     def handle(self, message: Message[R], principal: Principal, minter: Minter) -> R:
         """Return the reply to *message*.
@@ -112,25 +130,23 @@ class Backend:
         if registration.arrivals is not None:
             with self._database.read() as connection:
                 removals = count_removals(connection)  # before the files are looked at
-                context = Context(connection, principal, minter, self.objects, self.signer, now_ms)
+                context = Context(connection, principal, minter, self.store, self.signer, now_ms)
                 arrivals = registration.arrivals(context, message)
-            self.objects.publish(list(arrivals.objects))
+            self.store.publish(list(arrivals.objects))
         with self._database.write() if registration.writes else self._database.read() as connection:
             published = arrivals.objects
             if published and count_removals(connection) != removals:
                 published = self._still_there(published)
-            context = Context(
-                connection, principal, minter, self.objects, self.signer, now_ms, published, arrivals.keys
-            )
+            context = Context(connection, principal, minter, self.store, self.signer, now_ms, published, arrivals.keys)
             reply: R = registration.handler(context, message)
             reap_is_due = registration.writes and has_unreferenced(connection)
         if reap_is_due:
-            self._tidy(lambda: reap(self._database, self.objects, max_batches=_REAP_BATCHES))
+            self._tidy(lambda: reap(self._database, self.store, max_batches=_REAP_BATCHES))
         return reply
 
     def _still_there(self, objects: Mapping[StagedObject, int]) -> Mapping[StagedObject, int]:
         """Return those of *objects* that nobody removed meanwhile. Under the write lock nobody does."""
-        sizes = zip(objects.items(), self.objects.sizes(objects), strict=True)
+        sizes = zip(objects.items(), self.store.sizes(objects), strict=True)
         return {staged: size for (staged, size), found in sizes if size == found}
 
     def _tidy(self, what: Callable[[], object]) -> None:
@@ -143,6 +159,16 @@ class Backend:
     def owner(self) -> Principal:
         """Return the user who owns the platform, made with the folder."""
         return self._owner
+
+    def minter(self, base_url: str | None) -> Minter:
+        """Return what mints targets and origins: signed URLs of the bucket, or of this server, or files.
+
+        Args:
+            base_url: What URLs of this server start with; None: the caller is in this process.
+        """
+        if self._cloud is not None:
+            return self._cloud.minter
+        return FileMinter(self.objects) if base_url is None else UrlMinter(self.signer, base_url)
 
     def authenticate(self, token: str) -> Principal | None:
         """Return whom *token* belongs to; None when nobody."""
@@ -191,7 +217,7 @@ class Backend:
             now_ms: Milliseconds since 1970 UTC; None for the clock's.
         """
         with self._sweeping:
-            return sweep(self._database, self.objects, now_ms=_now_ms() if now_ms is None else now_ms)
+            return sweep(self._database, self.store, now_ms=_now_ms() if now_ms is None else now_ms)
 
     def sweep_if_due(self, *, now_ms: int | None = None) -> SweepReport | None:
         """Sweep unless this or another process did within a day; None then."""
@@ -199,8 +225,10 @@ class Backend:
         return self.sweep(now_ms=now_ms) if claim_sweep(self._database, now_ms=now_ms) else None
 
     def close(self) -> None:
-        """Close the database. Calling it again does nothing."""
+        """Close the database, and the connections to a bucket. Calling it again does nothing."""
         self._database.close()
+        if self._cloud is not None:
+            self._cloud.close()
 
 
 def _find_owner(database: Database) -> Principal:

@@ -16,7 +16,7 @@ from sqlalchemy.dialects.sqlite import insert
 from asyncsdk.server.database import Database
 from asyncsdk.server.handlers.keys import SWEEP_AGE_MS
 from asyncsdk.server.objects.discarding import Swept
-from asyncsdk.server.objects.local import LocalObjects
+from asyncsdk.server.objects.store import ObjectStore
 from asyncsdk.server.schema import blobs, ingested_parts, meta
 
 __all__ = ["SWEEP_INTERVAL_MS", "SweepReport", "claim_sweep", "count_removals", "has_unreferenced", "reap", "sweep"]
@@ -44,7 +44,7 @@ class SweepReport:
     seconds: float
 
 
-def sweep(database: Database, objects: LocalObjects, *, now_ms: int) -> SweepReport:
+def sweep(database: Database, objects: ObjectStore, *, now_ms: int) -> SweepReport:
     """Remove what is left over; see the module's page for what that is."""
     started, started_at = time.monotonic(), time.time()
     before_ms = now_ms - SWEEP_AGE_MS
@@ -115,7 +115,7 @@ def has_unreferenced(connection: Connection) -> bool:
     return connection.exec_driver_sql("SELECT 1 FROM blobs WHERE references_count = 0 LIMIT 1").first() is not None
 
 
-def reap(database: Database, objects: LocalObjects, *, max_batches: int | None = None) -> int:
+def reap(database: Database, objects: ObjectStore, *, max_batches: int | None = None) -> int:
     """Remove the objects that nothing points to, and return how many.
 
     Args:

@@ -11,7 +11,7 @@ from typing import Self
 
 from asyncsdk.client import AsyncClient, R
 from asyncsdk.config import Settings
-from asyncsdk.engine import TransferConfig
+from asyncsdk.engine import Concurrency, TransferConfig
 from asyncsdk.protocol.base import Message
 from asyncsdk.protocol.users import UserRecord
 from asyncsdk.sync.bridge import run
@@ -35,7 +35,11 @@ class Client(BlockingTwin[AsyncClient]):
         token: Token for that server; None: ``ASYNCSDK_TOKEN``, then the profile.
         home: Folder of profile and embedded data; None: ``ASYNCSDK_HOME``, then ``~/.asyncsdk``.
         data: Data folder of the embedded platform; None: ``ASYNCSDK_DATA``, then ``HOME/data``.
-        concurrency: Requests at once; None: ``ASYNCSDK_CONCURRENCY``, then the engine's default.
+        objects: Bucket that keeps the objects of the embedded platform, ``s3://bucket/prefix`` or
+            ``az://container/prefix``; None:
+            ``ASYNCSDK_OBJECTS``, then wherever they are, in the folder when it is new.
+        objects_endpoint: URL of the bucket's service; None: ``ASYNCSDK_OBJECTS_ENDPOINT``, then the cloud's own.
+        concurrency: Requests at once, or ``auto``; None: ``ASYNCSDK_CONCURRENCY``, then the engine's default.
         part_size: Bytes per range of a large download; None: ``ASYNCSDK_PART_SIZE``, then the engine's default.
         config: All settings of the engine; the two above and the environment still win over it.
 
@@ -50,13 +54,23 @@ class Client(BlockingTwin[AsyncClient]):
         token: str | None = None,
         home: str | PathLike[str] | None = None,
         data: str | PathLike[str] | None = None,
-        concurrency: int | None = None,
+        objects: str | None = None,
+        objects_endpoint: str | None = None,
+        concurrency: Concurrency | None = None,
         part_size: int | None = None,
         config: TransferConfig | None = None,
     ) -> None:
         super().__init__(
             AsyncClient(
-                url, token=token, home=home, data=data, concurrency=concurrency, part_size=part_size, config=config
+                url,
+                token=token,
+                home=home,
+                data=data,
+                objects=objects,
+                objects_endpoint=objects_endpoint,
+                concurrency=concurrency,
+                part_size=part_size,
+                config=config,
             )
         )
         closed_at_exit(self._twin)

@@ -4,7 +4,8 @@ A transport moves the bytes of one request and says what came back. It does not 
 bodies or judge a status: the engine does. It must send the URL byte for byte as given, never log a query or a header
 value, keep connections alive, and be safe to call from many tasks of one event loop.
 
-Bodies are a closed set, so that an implementation can choose its best path for each: `BytesBody` and `FileBody`.
+Bodies are a closed set, so that an implementation can choose its best path for each: `BytesBody`, `FileBody`, and
+`FramedBody`, which is one of the two with bytes before and after it.
 Where the body of a reply goes is decided by ``Request.on_head``, which sees status and headers first and returns a
 `Sink` or None (then the body is kept in the reply, up to a limit). Files are read and sinks written in pieces of at
 most 1 MiB, so that the event loop never stands still for longer than that takes; what the page cache does not hold,
@@ -26,6 +27,7 @@ __all__ = [
     "Body",
     "BytesBody",
     "FileBody",
+    "FramedBody",
     "Headers",
     "OnBytes",
     "Reply",
@@ -34,6 +36,7 @@ __all__ = [
     "Sink",
     "Timeouts",
     "Transport",
+    "reset_checksum",
 ]
 
 MAX_KEPT_BODY_BYTES = 64 * 1024
@@ -162,7 +165,47 @@ class FileBody:
             self.checksum.update(data)
 
 
-Body = BytesBody | FileBody
+@dataclass(slots=True)
+class FramedBody:
+    """A body with bytes before and after it: how a form carries a file.
+
+    Args:
+        before: Sent first.
+        inner: What is framed; only this is checksummed.
+        after: Sent last.
+    """
+
+    before: bytes
+    inner: BytesBody | FileBody
+    after: bytes
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes that will be sent."""
+        return len(self.before) + self.inner.size_bytes + len(self.after)
+
+    def read(self, offset: int, size_bytes: int) -> bytes:
+        """Return up to *size_bytes* from *offset*, at least one before its end. Blocking; raises as `FileBody.read`."""
+        if offset < len(self.before):
+            return self.before[offset : offset + size_bytes]
+        offset -= len(self.before)
+        if offset >= self.inner.size_bytes:
+            offset -= self.inner.size_bytes
+            return self.after[offset : offset + size_bytes]
+        if isinstance(self.inner, FileBody):
+            return self.inner.read(offset, size_bytes)
+        return bytes(self.inner.data[offset : offset + size_bytes])
+
+
+Body = BytesBody | FileBody | FramedBody
+
+
+def reset_checksum(body: Body | None) -> None:
+    """Let the checksum of the file in *body* start anew: it is sent again from its start."""
+    file = body.inner if isinstance(body, FramedBody) else body
+    if isinstance(file, FileBody) and file.checksum is not None:
+        file.checksum.value = 0
+        file.checksum.size_bytes = 0
 
 
 @runtime_checkable

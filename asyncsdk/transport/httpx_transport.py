@@ -37,6 +37,7 @@ from asyncsdk.transport.base import (
 from asyncsdk.transport.failures import no_connection, proxy_refused
 from asyncsdk.transport.incoming import ends_with_connection, has_more_tls, has_waiting_reply, is_cut_off, what_is_wrong
 from asyncsdk.transport.outgoing import SMALL_BYTES, ExactURL, Outgoing
+from asyncsdk.transport.pacing import Turnstile
 from asyncsdk.transport.quiet import is_ours, quieten
 from asyncsdk.transport.rates import LeastRate
 from asyncsdk.transport.threads import Threads
@@ -86,6 +87,7 @@ class HttpxTransport:
         self._proxies = Proxies()
         self._free: deque[_Connection] = deque()
         self._closed = False
+        self._pace: tuple[Turnstile | None, Turnstile | None] = None, None
         quieten()
 
     async def send(self, request: Request) -> Reply:
@@ -107,6 +109,10 @@ class HttpxTransport:
                 return await self._exchange(fresh, request, address, target)
         finally:
             is_ours.reset(token)
+
+    def pace(self, sent: Turnstile | None, received: Turnstile | None) -> None:
+        """See `PacedTransport`; what is under way goes on as it began."""
+        self._pace = sent, received
 
     async def aclose(self) -> None:
         """Close all connections. Calling it again does nothing."""
@@ -144,6 +150,7 @@ class HttpxTransport:
 
     async def _exchange(self, connection: _Connection, request: Request, address: Address, target: bytes) -> Reply:
         exchange = _Exchange(connection, request, request.timeouts or self._timeouts, self._threads)
+        exchange.pace = self._pace
         try:
             reply = await exchange.run(address, target)
         except BaseException:  # cancelled too, the connection is of no more use; raised again
@@ -232,6 +239,7 @@ class _Exchange:
         self._received = 0
         self._pieces: AsyncIterator[bytes] | None = None
         self.keep = True
+        self.pace: tuple[Turnstile | None, Turnstile | None] = None, None
 
     async def run(self, address: Address, target: bytes) -> Reply:
         with self._rate:
@@ -276,7 +284,7 @@ class _Exchange:
             headers["Content-Length"] = str(request.body.size_bytes)
         elif request.method in {"PUT", "POST", "PATCH"}:
             headers["Content-Length"] = "0"
-        self._sent = Outgoing(request, self._connection.has_early_reply, self._threads, self._rate)
+        self._sent = Outgoing(request, self._connection.has_early_reply, self._threads, self._rate, self.pace[0])
         extensions: dict[str, Any] = {"timeout": self._phases, "trace": self._trace}
         if self._connection.forward:
             extensions["target"] = address.root[:-1].encode("ascii") + target
@@ -304,7 +312,7 @@ class _Exchange:
         kept = bytearray()
         if sink is None:
             async for data in pieces:
-                self._count(data)
+                await self._count(data)
                 if len(kept) < MAX_KEPT_BODY_BYTES:
                     kept += data[: MAX_KEPT_BODY_BYTES - len(kept)]
         else:
@@ -319,7 +327,7 @@ class _Exchange:
         batch: list[bytes] = []
         size = 0
         async for data in pieces:
-            self._count(data)
+            await self._count(data)
             batch.append(data)
             size += len(data)
             if size >= _SINK_CHUNK_BYTES:
@@ -344,11 +352,15 @@ class _Exchange:
         except (httpx.HTTPError, OSError, RuntimeError, anyio.BrokenResourceError, anyio.ClosedResourceError):
             pass  # what reading says after closing; the real error is already on its way
 
-    def _count(self, data: bytes) -> None:
+    async def _count(self, data: bytes) -> None:
         self._received += len(data)
         self._rate.moved(len(data))
         if self._request.on_received is not None:
             self._request.on_received(len(data))
+        if self.pace[1] is not None and self._request.body is None:
+            self._rate.pause()  # waiting for our own limit is no fault of the other side
+            await self.pace[1].take(len(data))
+            self._rate.begin()
 
     def _translate(self, error: httpx.TransportError | httpx.InvalidURL, *, begun: bool) -> Exception:
         """Return our error for one of httpx; texts of libraries stay out, they may quote what was sent."""

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import httpcore
 import httpx
 
-from asyncsdk.transport.base import BytesBody, FileBody, OnBytes, Request
+from asyncsdk.transport.base import Body, BytesBody, FileBody, FramedBody, OnBytes, Request, reset_checksum
+from asyncsdk.transport.pacing import Turnstile
 from asyncsdk.transport.rates import LeastRate
 from asyncsdk.transport.threads import Threads
 
@@ -43,14 +44,20 @@ class Outgoing(httpx.AsyncByteStream):
     """
 
     def __init__(
-        self, request: Request, has_early_reply: Callable[[], bool], threads: Threads, rate: LeastRate
+        self,
+        request: Request,
+        has_early_reply: Callable[[], bool],
+        threads: Threads,
+        rate: LeastRate,
+        pace: Turnstile | None = None,
     ) -> None:
         body = request.body
-        self._body: BytesBody | FileBody = BytesBody(b"") if body is None else body
+        self._body: Body = BytesBody(b"") if body is None else body
         self._on_sent: OnBytes | None = request.on_sent
         self._has_early_reply = has_early_reply
         self._threads = threads
         self._rate = rate
+        self._pace = pace
         self._offset = 0  # read so far
         self._reported = 0  # handed to the socket so far
         self.cut_short = False
@@ -72,7 +79,12 @@ class Outgoing(httpx.AsyncByteStream):
             self.cut_short = True
             raise httpcore.WriteError  # httpcore then stops sending and reads the reply
         limit = self._rate.piece_bytes or FILE_CHUNK_BYTES
-        if isinstance(body, FileBody):
+        if self._pace is not None:
+            limit = min(limit, self._pace.piece_bytes)
+            self._rate.pause()  # waiting for our own limit is no fault of the other side
+            await self._pace.take(min(left, limit))
+            self._rate.begin()
+        if isinstance(body, (FileBody, FramedBody)):
             if body.size_bytes <= SMALL_BYTES:
                 data = body.read(self._offset, min(left, limit))
             else:
@@ -98,6 +110,4 @@ class Outgoing(httpx.AsyncByteStream):
         if self._reported and self._on_sent is not None:
             self._on_sent(-self._reported)
         self._reported = 0
-        if isinstance(self._body, FileBody) and self._body.checksum is not None:
-            self._body.checksum.value = 0
-            self._body.checksum.size_bytes = 0
+        reset_checksum(self._body)

@@ -34,6 +34,7 @@ ARROWS: dict[str, frozenset[str]] = {
     "sync": LEAVES | {"client", "entities", "engine", "protocol"},
     "worker": LEAVES | {"client", "engine"},
     "cli": LEAVES | {"client", "sync", "engine", "server", "entities"},
+    "telemetry": LEAVES | {"engine"},
     "__main__": frozenset({"cli"}),
 }
 """What each part may import besides itself. The package's own ``__init__`` may import anything; nobody imports it.

@@ -21,8 +21,10 @@ BASE = frozenset({"aiofiles", "anyio", "google-crc32c", "httpx", "orjson", "pyda
 """What a plain install brings along: enough for the engine and the embedded platform, and nothing more."""
 
 DISTRIBUTION_OF = {
+    "azure": "azure-storage-blob",
     "certifi": "httpx",
     "google_crc32c": "google-crc32c",
+    "opentelemetry": "opentelemetry-api",
     "httpcore": "httpx",
     "pydantic_core": "pydantic",
 }
@@ -191,6 +193,10 @@ def test_imports_come_from_declared_dependencies(module: Module) -> None:
         allowed |= _names(extras["server"])
     if module.name == "asyncsdk.loops":
         allowed |= _names(extras["fast"])
+    if module.name == "asyncsdk.telemetry":
+        allowed |= _names(extras["otel"])
+    if module.name.startswith("asyncsdk.server.objects.clouds."):
+        allowed |= _names(extras["s3"]) | _names(extras["azure"])
     foreign = {
         found.target.partition(".")[0]
         for found in imports_of(module.tree, frozenset())

@@ -760,12 +760,10 @@ def test_full_disk_behind_standard_output_is_told(call: Caller, options: list[st
 # --- signals -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 @pytest.mark.parametrize("platform", ["embedded", "served"])
-def test_signal_stops_an_upload_cleanly(
-    served: Served, tmp_path: Path, home: Path, platform: str, number: signal.Signals
-) -> None:
+def test_signal_stops_an_upload_cleanly(served: Served, tmp_path: Path, home: Path, platform: str) -> None:
     """Exit status 128 + signal, a whole report, a summary, nothing half-sent left behind."""
+    number = signal.SIGTERM  # Ctrl-C drains first: tests/integration/test_interrupts.py
     source = tmp_path / "source"
     source.mkdir()
     (source / "a").write_bytes(b"small")
@@ -793,7 +791,8 @@ def test_signal_stops_an_upload_cleanly(
     assert [line["name"] for line in whole] in ([], ["a"])
     assert last == {"operation": "upload", "name": "", "status": "incomplete"}
     unfinished = [path for path in (folder / "objects").rglob("*") if path.is_file() and len(path.name) != 33]
-    assert unfinished == []
+    if platform == "embedded":  # a server keeps the parts that it has: the same command goes on with them
+        assert unfinished == []
     retry = ["upload", source, f"big-{number.name}", "--create", "--retry", report, "--report", report]
     said = run(*retry, **environment)
     assert said.status == ExitCode.SOME_FAILED
@@ -813,9 +812,9 @@ def test_signal_during_a_download_leaves_no_half_file(call: Caller, tmp_path: Pa
             assert process.poll() is None, process.communicate()
             assert time.monotonic() < deadline
             time.sleep(0.002)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGTERM)
         process.communicate(timeout=WAIT_SECONDS)
-    assert process.returncode == ExitCode.INTERRUPTED
+    assert process.returncode == ExitCode.TERMINATED
     assert files_in(copy) == []
 
 

@@ -104,6 +104,16 @@ def stating(*names: tuple[str, str], body: bytes | None = None, status: int = 20
     return action
 
 
+async def expired(connection: Connection, request: Received) -> bool:
+    """Refuse a URL that has expired. Whether it is renewed before it is asked is chance: by then, the time there may
+    be known or not."""
+    if request.target.endswith("?fresh"):
+        return False
+    await connection.read_body(request)
+    await connection.reply(403, b"expired")
+    return True
+
+
 def early(status: int) -> Action:
     """Answer before the body is there, and read no more of it."""
 
@@ -220,7 +230,7 @@ def _an_upload(dice: random.Random, situation: Situation) -> None:
         if touch is not None:
             script = [touching(path, touch, script[0] if script else None), *script[1:]]
         if expiry != "none":
-            script = [answer(403, b"expired")]
+            script = [expired]
         place.server.script(situation.target, *script)
         headers = {} if filled is None else {"X-Amz-Checksum-Crc32c": filled}
         if url == "bad header":
@@ -275,7 +285,7 @@ def _a_download(dice: random.Random, situation: Situation) -> None:
     def make(place: Place) -> Download:
         place.server.objects[situation.target] = data
         place.server.etags[situation.target] = '"e"'
-        script = list(actions) if expiry == "none" else [answer(403, b"expired")]
+        script = list(actions) if expiry == "none" else [expired]
         place.server.script(situation.target, *script)
         origin = UrlOrigin(
             place.server.url(situation.target),
@@ -345,7 +355,7 @@ def told(situation: Situation, outcome: Outcome, place: Place) -> dict[str, obje
         "etag": outcome.etag,
         "reply": outcome.reply,
     }
-    if situation.has_closes:
+    if situation.has_closes or situation.is_renewed:
         result["attempts"] = None
     if isinstance(outcome.transfer, Download):
         folder = place.folder / f"sink-{situation.number}"

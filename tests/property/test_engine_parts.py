@@ -12,10 +12,10 @@ from asyncsdk.checksums import combine_crc32c, crc32c
 from asyncsdk.engine import Engine, Upload
 from asyncsdk.engine.budget import process_budget
 from asyncsdk.engine.meter import Meter
-from asyncsdk.engine.multipart import part_count
-from asyncsdk.engine.ranges import spans
+from asyncsdk.engine.parted.sending import part_count
 from asyncsdk.engine.replies import content_range
 from asyncsdk.engine.sources import MemorySource
+from asyncsdk.engine.spans import spans
 from asyncsdk.engine.streams import StreamSource
 from asyncsdk.engine.work import Work
 from asyncsdk.targets import PutTarget

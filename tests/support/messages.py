@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,23 @@ from asyncsdk.protocol.uploads import (
     PrepareUploads,
     UploadEntry,
 )
-from asyncsdk.targets import FileOrigin, FileTarget, PutTarget, UrlOrigin
+from asyncsdk.targets import BlobTarget, FileOrigin, FileTarget, PutTarget, UrlOrigin
 
-__all__ = ["checksum", "commit_entry", "list_all", "new_dataset", "prepare", "put", "put_file", "read", "upload"]
+__all__ = [
+    "Stored",
+    "checksum",
+    "commit_entry",
+    "list_all",
+    "new_dataset",
+    "prepare",
+    "put",
+    "put_file",
+    "read",
+    "upload",
+]
+
+Stored = Callable[[], int]
+"""Counts the objects that a platform keeps, committed or not."""
 
 
 def checksum(data: bytes) -> str:
@@ -42,6 +56,9 @@ async def put(target: Any, data: bytes) -> None:
     if isinstance(target, FileTarget):
         put_file(target, data)
         return
+    if isinstance(target, BlobTarget):
+        headers = {"x-ms-blob-type": "BlockBlob", "x-ms-version": target.version, **target.headers}
+        target = PutTarget(target.url, headers)
     assert isinstance(target, PutTarget)
     async with httpx.AsyncClient(trust_env=False) as client:
         reply = await client.request(target.method, target.url, headers=dict(target.headers), content=data)

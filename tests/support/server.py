@@ -16,6 +16,7 @@ import httpx
 from asyncsdk.domain.ids import make_id
 from asyncsdk.server.backend import Backend
 from asyncsdk.server.http.server import HttpServer
+from asyncsdk.server.objects.clouds.location import Location
 from asyncsdk.server.objects.minting import UrlMinter
 
 __all__ = ["RunningServer", "ServedProcess"]
@@ -32,9 +33,9 @@ class RunningServer:
         backend: What answers; tests may look into it.
     """
 
-    def __init__(self, folder: Path, *, public_url: str | None = None) -> None:
+    def __init__(self, folder: Path, *, public_url: str | None = None, objects: Location | None = None) -> None:
         self.folder = folder
-        self.backend = Backend.open(folder)
+        self.backend = Backend.open(folder, objects)
         self.token = self.backend.server_token()
         self._server = HttpServer(self.backend, port=0, public_url=public_url)
         self.url = self._server.url

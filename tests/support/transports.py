@@ -36,7 +36,8 @@ class InstantTransport:
     def _serve(self, request: Request) -> Reply:
         match = re.fullmatch(r"bytes=(\d+)-(\d+)", request.headers.get("Range", ""))
         start, stop = (int(match[1]), min(int(match[2]) + 1, self.size_bytes)) if match else (0, self.size_bytes)
-        headers = Headers([("ETag", '"e"'), ("Content-Range", f"bytes {start}-{stop - 1}/{self.size_bytes}")])
+        part = [("Content-Range", f"bytes {start}-{stop - 1}/{self.size_bytes}")] if match else []
+        headers = Headers([("ETag", '"e"'), *part])
         head = ReplyHead(206 if match else 200, headers)
         sink = request.on_head(head) if request.on_head is not None else None
         assert sink is not None

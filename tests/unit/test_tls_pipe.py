@@ -112,6 +112,26 @@ def test_records_may_come_in_pieces_of_any_size(ends: Ends, step: int) -> None:
     assert found == data
 
 
+@pytest.mark.parametrize("step", [1, 2, 3, 4, 5, 6, 7, 1000])
+def test_it_knows_whether_it_is_inside_a_record(ends: Ends, step: int) -> None:
+    """Wherever the pieces end, a header included; and a whole record that was read is nothing that waits."""
+    client, server = ends.pair()
+    assert read(client) == b""  # tickets, of TLS 1.3
+    assert not client.has_input
+    for size in (1, 300, 70_000):
+        data = server.encrypt(os.urandom(size))
+        for at in range(0, len(data), step):
+            client.feed(data[at : at + step])
+            read(client, 128 * 1024)
+            if at + step >= len(data):
+                assert not client.has_input
+            elif size < 16_384:
+                assert client.has_input
+    client.feed(server.close())
+    read(client)
+    assert client.has_input
+
+
 def test_a_handshake_may_come_in_single_bytes(ends: Ends) -> None:
     """Nothing depends on how the network cuts what it carries."""
     client, server = TlsPipe(ends.client, "store.invalid"), TlsPipe(ends.server, None, server_side=True)

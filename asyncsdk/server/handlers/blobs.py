@@ -9,6 +9,7 @@ import orjson
 from sqlalchemy import Connection, bindparam, update
 
 from asyncsdk.errors import Conflict
+from asyncsdk.server.handlers.bulk import insert_rows
 from asyncsdk.server.handlers.keys import is_too_old, never_arrived
 from asyncsdk.server.handlers.registry import Context
 from asyncsdk.server.objects.signing import object_etag
@@ -17,16 +18,10 @@ from asyncsdk.server.schema import blobs
 __all__ = ["NewBlob", "StoredBlobs", "add_blobs", "condemn", "drop_references", "has_arrived", "new_blob"]
 
 NewBlob = tuple[str, int, str, str, int]
-"""Object id, size in bytes, crc32c, ETag, and when it was committed: a row as the driver takes it."""
+"""Object id, size in bytes, crc32c, ETag, and when it was committed; rows are given one after the other in one list."""
 
-_ADD = """
-    INSERT INTO blobs (id, size_bytes, crc32c, etag, references_count, created_at) VALUES (?, ?, ?, ?, 1, ?)
-    ON CONFLICT (id) DO UPDATE SET references_count = references_count + 1
-"""
-_CONDEMN = """
-    INSERT INTO blobs (id, size_bytes, crc32c, etag, references_count, created_at) VALUES (?, ?, ?, ?, 0, ?)
-    ON CONFLICT (id) DO NOTHING
-"""
+_INSERT = "INSERT INTO blobs (id, size_bytes, crc32c, etag, created_at, references_count) VALUES"
+_ONE_MORE = "ON CONFLICT (id) DO UPDATE SET references_count = references_count + 1"
 _NEWEST = "SELECT max(id) FROM blobs"
 _FIND = """
     SELECT id, size_bytes, crc32c, references_count FROM blobs WHERE id IN (SELECT value FROM json_each(?))
@@ -57,6 +52,10 @@ class StoredBlobs:
         if known:
             found = context.connection.exec_driver_sql(_FIND, (orjson.dumps(known).decode(),))
             self._rows = {row[0]: _Stored(row[1], row[2], row[3] > 0) for row in found}
+
+    def __contains__(self, object_id: str) -> bool:
+        """Whether the store has a row of the object. One without may be committed once it has arrived."""
+        return object_id in self._rows
 
     def require(self, object_id: str, size_bytes: int, crc32c: str) -> None:
         """Let an object pass that is durable, and there, with this size and checksum.
@@ -91,16 +90,19 @@ def new_blob(context: Context, object_id: str, size_bytes: int, crc32c: str) -> 
     return object_id, size_bytes, crc32c, object_etag(object_id, crc32c), context.now_ms
 
 
-def add_blobs(context: Context, rows: Sequence[NewBlob]) -> None:
-    """Add a reference to each object, once for each time it is named; a row is made where there is none."""
-    if rows:
-        context.connection.exec_driver_sql(_ADD, rows)
+def add_blobs(context: Context, rows: Sequence[str | int]) -> None:
+    """Add a reference to each object, once for each time it is named; a row is made where there is none.
+
+    Args:
+        context: Of the message.
+        rows: The values of `NewBlob`, one row after the other.
+    """
+    insert_rows(context.connection, _INSERT, "(?, ?, ?, ?, ?, 1)", rows, ending=_ONE_MORE)
 
 
-def condemn(context: Context, rows: Sequence[NewBlob]) -> None:
-    """Note that the files of objects are to go, unless something points to them."""
-    if rows:
-        context.connection.exec_driver_sql(_CONDEMN, rows)
+def condemn(context: Context, rows: Sequence[str | int]) -> None:
+    """Note that the files of objects, given as to `add_blobs`, are to go unless something points to them."""
+    insert_rows(context.connection, _INSERT, "(?, ?, ?, ?, ?, 0)", rows, ending="ON CONFLICT (id) DO NOTHING")
 
 
 def drop_references(connection: Connection, blob_ids: Iterable[str]) -> None:

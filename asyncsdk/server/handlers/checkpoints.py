@@ -118,7 +118,7 @@ def _insert(context: Context, message: CommitCheckpoint, object_id: str) -> None
             # Never None for a time that did not move: max(now, old + 1), as everywhere.
             moved = func.max(context.now_ms, checkpoints.c.updated_at + 1)
             context.connection.execute(update(checkpoints).where(before).values({name: False, "updated_at": moved}))
-    add_blobs(context, [new_blob(context, object_id, message.size_bytes, message.crc32c)])
+    add_blobs(context, new_blob(context, object_id, message.size_bytes, message.crc32c))
     last = context.connection.execute(select(func.max(checkpoints.c.sequence)).where(mine)).scalar()
     values = {
         "id": message.checkpoint_id,

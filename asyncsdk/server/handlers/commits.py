@@ -10,21 +10,22 @@ they are, and nothing is looked up that ids or one step in an index rule out.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import orjson
-from sqlalchemy import bindparam, case, update
+from sqlalchemy import Text, bindparam, case, type_coerce, update
 
-from asyncsdk.domain.paths import check_item_path
-from asyncsdk.errors import AsyncSDKError, Conflict, InvalidName
+from asyncsdk.errors import AsyncSDKError, Conflict
 from asyncsdk.protocol.base import Problem
 from asyncsdk.protocol.uploads import CommitEntry, CommittedUpload, CommittedUploads, CommitUploads
-from asyncsdk.server.handlers.blobs import NewBlob, StoredBlobs, add_blobs, condemn, drop_references, new_blob
+from asyncsdk.server.handlers.blobs import StoredBlobs, add_blobs, condemn, drop_references, new_blob
+from asyncsdk.server.handlers.bulk import insert_rows
 from asyncsdk.server.handlers.datasets import fetch_writable_dataset
 from asyncsdk.server.handlers.keys import check_key, oldest_id
-from asyncsdk.server.handlers.making import made
+from asyncsdk.server.handlers.making import created
+from asyncsdk.server.handlers.naming import bad_paths
 from asyncsdk.server.handlers.registry import Arrivals, Context, handles
 from asyncsdk.server.handlers.standing import Standing
 from asyncsdk.server.handlers.uploads import taken
@@ -36,10 +37,10 @@ __all__: list[str] = []
 _NEWEST_ITEM = "SELECT max(id) FROM items"
 _OWNED = "SELECT id FROM items WHERE id IN (SELECT value FROM json_each(?))"
 _INSERT = """
-    INSERT INTO items
-        (id, dataset_id, position, path, blob_id, created_at, updated_at, created_by, metadata, extra)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, '{}')
+    INSERT INTO items (id, dataset_id, position, path, blob_id, created_at, updated_at, created_by, metadata, extra)
+    VALUES
 """
+_ROW = "(?, ?, ?, ?, ?, ?, ?, ?, ?, '{}')"
 _COUNT = """
     UPDATE datasets SET next_position = ?, item_count = item_count + ?, size_bytes = size_bytes + ? WHERE id = ?
 """
@@ -54,9 +55,7 @@ def _arrivals(context: Context, message: CommitUploads) -> Arrivals:
         [entry.key for entry in entries], scope_id=dataset.id, user_id=context.principal.user_id
     )
     oldest = oldest_id(context)
-    wanted = dict.fromkeys(
-        (keys[entry.key], entry.crc32c) for entry in entries if entry.key in keys and entry.key >= oldest
-    )
+    wanted = [(key[:24], entry.crc32c) for entry in entries if (key := entry.key) in keys and key >= oldest]
     sizes = zip(wanted, context.objects.sizes(wanted), strict=True)
     return Arrivals({staged: size for staged, size in sizes if size is not None}, keys)
 
@@ -71,7 +70,7 @@ def commit_uploads(context: Context, message: CommitUploads) -> CommittedUploads
 
 @dataclass(slots=True)
 class _Item:
-    """An item as it will be when the batch is done."""
+    """An item as it will be when the batch is done: one that stands, or one that several entries are about."""
 
     id: str
     path: str
@@ -81,7 +80,8 @@ class _Item:
     crc32c: str
     etag: str
     updated_at: int
-    metadata: dict[str, Any] | None = None
+    metadata: str | None = None
+    """JSON; None keeps what it has."""
     is_new: bool = False
     is_changed: bool = False
 
@@ -91,32 +91,31 @@ class _Commit:
 
     def __init__(self, context: Context, message: CommitUploads) -> None:
         self._context = context
+        self._now_ms = context.now_ms
+        self._user_id = context.principal.user_id
+        self._keys = context.keys
+        self._published = context.published
         self._on_existing = message.on_existing
         self._dataset = dataset = fetch_writable_dataset(context, message.dataset_id)
-        self._bad_paths: dict[str, InvalidName] = {}
-        self._standing = Standing(context, dataset, self._good_paths(message.entries))
+        self._dataset_id: str = dataset.id
+        paths = [entry.path for entry in message.entries]
+        different = set(paths)
+        self._repeated = {path for path, n in Counter(paths).items() if n > 1} if len(different) < len(paths) else set()
+        self._bad_paths = bad_paths(different)
+        self._standing = Standing(context, dataset, different - self._bad_paths.keys())
         self._items = {
             path: _Item(row.id, path, row.position, row.blob_id, row.size_bytes, row.crc32c, row.etag, row.updated_at)
             for path, row in self._standing.items.items()
         }
         self._taken_ids = _taken_ids(context, message.entries)
         self._blobs = StoredBlobs(context, [entry.key[:24] for entry in message.entries])
-        self._created: dict[str, tuple[int, CommitEntry]] = {}
         self._next_position: int = dataset.next_position
         self._size_change = 0
-        self._added: list[NewBlob] = []
+        # Values of rows, one row after the other: see `insert_rows`.
+        self._rows: list[str | int] = []
+        self._added: list[str | int] = []
+        self._superfluous: list[str | int] = []
         self._dropped: list[str] = []
-        self._superfluous: list[NewBlob] = []
-
-    def _good_paths(self, entries: Sequence[CommitEntry]) -> set[str]:
-        good = {entry.path for entry in entries}
-        for path in list(good):
-            try:
-                check_item_path(path)
-            except InvalidName as error:
-                good.remove(path)
-                self._bad_paths[path] = error
-        return good
 
     def judge(self, entry: CommitEntry) -> CommittedUpload:
         item = None
@@ -124,46 +123,44 @@ class _Commit:
             path = entry.path
             if path in self._bad_paths:
                 raise self._bad_paths[path]
-            object_id = self._context.keys.get(entry.key) or check_key(self._context, entry.key, self._dataset.id)
-            item = self._as_item(path) if path in self._created else self._items.get(path)
-            if item is not None:
-                return self._meet(entry, object_id, item)
-            return self._create(entry, path, object_id)
+            object_id = self._keys.get(entry.key) or check_key(self._context, entry.key, self._dataset_id)
+            item = self._items.get(path)
+            return self._create(entry, path, object_id) if item is None else self._meet(entry, object_id, item)
         except AsyncSDKError as error:  # of this entry alone: the others go on
             item_id = item.id if item is not None else None
             return CommittedUpload(verdict="refused", item_id=item_id, problem=Problem.of(error))
 
     def _create(self, entry: CommitEntry, path: str, object_id: str) -> CommittedUpload:
-        item_id, size_bytes, crc32c = entry.item_id, entry.size_bytes, entry.crc32c
+        item_id, size_bytes, crc32c, now_ms = entry.item_id, entry.size_bytes, entry.crc32c, self._now_ms
         if item_id in self._taken_ids:
             raise Conflict(f"the id {item_id} belongs to another item", ids=(item_id,))
-        self._blobs.require(object_id, size_bytes, crc32c)
+        metadata = json_text(entry.metadata) if entry.metadata else "{}"
+        if object_id in self._blobs or self._published.get((object_id, crc32c)) != size_bytes:
+            self._blobs.require(object_id, size_bytes, crc32c)
         self._standing.take(path)
-        blob = new_blob(self._context, object_id, size_bytes, crc32c)
-        self._added.append(blob)
-        self._size_change += size_bytes
-        self._created[path] = self._next_position, entry
-        self._next_position += 1
+        etag = object_etag(object_id, crc32c)
         self._taken_ids.add(item_id)
-        return made(CommittedUpload, {"verdict": "created", "item_id": item_id, "etag": blob[3], "problem": None})
-
-    def _as_item(self, path: str) -> _Item:
-        """Return the item that an entry of this batch creates, for a later entry of the same path."""
-        position, entry = self._created.pop(path)
-        object_id, crc32c = entry.key[:24], entry.crc32c
-        item = self._items[path] = _Item(
-            entry.item_id,
-            path,
-            position,
-            object_id,
-            entry.size_bytes,
-            crc32c,
-            object_etag(object_id, crc32c),
-            self._context.now_ms,
-            metadata=entry.metadata,
-            is_new=True,
-        )
-        return item
+        self._added += (object_id, size_bytes, crc32c, etag, now_ms)
+        self._size_change += size_bytes
+        position = self._next_position
+        self._next_position += 1
+        if path in self._repeated:
+            self._items[path] = _Item(
+                item_id, path, position, object_id, size_bytes, crc32c, etag, now_ms, metadata, is_new=True
+            )
+        else:
+            self._rows += (
+                item_id,
+                self._dataset_id,
+                position,
+                path,
+                object_id,
+                now_ms,
+                now_ms,
+                self._user_id,
+                metadata,
+            )
+        return created(item_id, etag)
 
     def _meet(self, entry: CommitEntry, object_id: str, item: _Item) -> CommittedUpload:
         """Judge an entry whose path is taken."""
@@ -176,68 +173,38 @@ class _Commit:
             raise taken(item.path, item.id)
         if self._on_existing == "skip_same" and is_same:
             if (object_id, entry.crc32c) in self._context.published:
-                self._superfluous.append(new_blob(self._context, object_id, entry.size_bytes, entry.crc32c))
+                self._superfluous += new_blob(self._context, object_id, entry.size_bytes, entry.crc32c)
             return CommittedUpload(verdict="unchanged", item_id=item.id, etag=item.etag)
+        metadata = None if entry.metadata is None else json_text(entry.metadata)
         self._blobs.require(object_id, entry.size_bytes, entry.crc32c)
         blob = new_blob(self._context, object_id, entry.size_bytes, entry.crc32c)
-        self._added.append(blob)
+        self._added += blob
         self._dropped.append(item.blob_id)
         self._size_change += entry.size_bytes - item.size_bytes
         item.blob_id, item.size_bytes, item.crc32c = object_id, entry.size_bytes, entry.crc32c
         item.etag = blob[3]
-        item.updated_at = max(self._context.now_ms, item.updated_at + 1)
+        item.updated_at = max(self._now_ms, item.updated_at + 1)
         item.is_changed = True
-        if entry.metadata is not None:
-            item.metadata = entry.metadata
+        if metadata is not None:
+            item.metadata = metadata
         return CommittedUpload(verdict="replaced", item_id=item.id, etag=item.etag)
 
     def write(self) -> None:
         """Write what was judged."""
+        connection = self._context.connection
         add_blobs(self._context, self._added)
         condemn(self._context, self._superfluous)
         if not self._added:
             return
-        self._insert_items()
+        for i in self._items.values():
+            if i.is_new:
+                times, metadata = (self._now_ms, i.updated_at), i.metadata or "{}"
+                self._rows += (i.id, self._dataset_id, i.position, i.path, i.blob_id, *times, self._user_id, metadata)
+        insert_rows(connection, _INSERT, _ROW, self._rows)
         self._update_items()
-        drop_references(self._context.connection, self._dropped)
-        created = self._next_position - self._dataset.next_position
-        self._context.connection.exec_driver_sql(
-            _COUNT, (self._next_position, created, self._size_change, self._dataset.id)
-        )
-
-    def _insert_items(self) -> None:
-        dataset_id, now_ms, user_id = self._dataset.id, self._context.now_ms, self._context.principal.user_id
-        rows = [
-            (
-                e.item_id,
-                dataset_id,
-                position,
-                path,
-                e.key[:24],
-                now_ms,
-                now_ms,
-                user_id,
-                json_text(e.metadata) if e.metadata else "{}",
-            )
-            for path, (position, e) in self._created.items()
-        ]
-        rows.extend(
-            (
-                i.id,
-                dataset_id,
-                i.position,
-                i.path,
-                i.blob_id,
-                now_ms,
-                i.updated_at,
-                user_id,
-                json_text(i.metadata or {}),
-            )
-            for i in self._items.values()
-            if i.is_new
-        )
-        if rows:
-            self._context.connection.exec_driver_sql(_INSERT, rows)
+        drop_references(connection, self._dropped)
+        added = self._next_position - self._dataset.next_position
+        connection.exec_driver_sql(_COUNT, (self._next_position, added, self._size_change, self._dataset_id))
 
     def _update_items(self) -> None:
         rows = [
@@ -246,14 +213,14 @@ class _Commit:
             if i.is_changed and not i.is_new
         ]
         if rows:
-            given = bindparam("given", type_=items.c.metadata.type)
+            given = bindparam("given", type_=Text)  # JSON already
             self._context.connection.execute(
                 update(items)
                 .where(items.c.id == bindparam("item"))
                 .values(
                     blob_id=bindparam("blob"),
                     updated_at=bindparam("time"),
-                    metadata=case((given.is_not(None), given), else_=items.c.metadata),
+                    metadata=case((given.is_not(None), given), else_=type_coerce(items.c.metadata, Text)),
                 ),
                 rows,
             )

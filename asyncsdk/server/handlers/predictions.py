@@ -89,7 +89,8 @@ def commit_parts(context: Context, message: CommitPredictionParts) -> IngestedRo
         results.append(before[object_id])
     # The rows are stored: the parts themselves are to go.
     parts = zip(object_ids, message.parts, strict=True)
-    condemn(context, [new_blob(context, object_id, part.size_bytes, part.crc32c) for object_id, part in parts])
+    for object_id, part in parts:
+        condemn(context, new_blob(context, object_id, part.size_bytes, part.crc32c))
     problems = tuple(problem for result in results for problem in result.problems)
     return IngestedRows(
         accepted=sum(result.accepted for result in results),

@@ -16,9 +16,9 @@ from sqlalchemy import Connection
 
 from asyncsdk.protocol.base import Message
 from asyncsdk.protocol.users import Role
-from asyncsdk.server.objects.local import LocalObjects
 from asyncsdk.server.objects.minting import Minter
 from asyncsdk.server.objects.signing import Signer
+from asyncsdk.server.objects.store import ObjectStore
 from asyncsdk.server.principals import Principal
 
 __all__ = ["Arrivals", "Context", "Registration", "StagedObject", "handles", "registrations"]
@@ -60,7 +60,7 @@ class Context:
     connection: Connection
     principal: Principal
     minter: Minter
-    objects: LocalObjects
+    objects: ObjectStore
     signer: Signer
     now_ms: int
     published: Mapping[StagedObject, int] = field(default_factory=dict)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Row
 
-from asyncsdk.domain.paths import check_item_path
-from asyncsdk.errors import AsyncSDKError, Conflict, InvalidName
+from asyncsdk.errors import AsyncSDKError, BadRequest, Conflict
 from asyncsdk.protocol.base import Problem
 from asyncsdk.protocol.uploads import (
     OnExisting,
@@ -20,9 +21,11 @@ from asyncsdk.protocol.uploads import (
 )
 from asyncsdk.server.handlers.datasets import fetch_writable_dataset
 from asyncsdk.server.handlers.keys import check_key, is_too_old, never_arrived, new_key
-from asyncsdk.server.handlers.making import made
+from asyncsdk.server.handlers.making import to_upload
+from asyncsdk.server.handlers.naming import bad_paths
 from asyncsdk.server.handlers.registry import Context, handles
 from asyncsdk.server.handlers.standing import Standing
+from asyncsdk.server.objects.minting import Wanted
 
 __all__ = ["prepare_object", "taken"]
 
@@ -36,24 +39,20 @@ def prepare_object(context: Context, scope_id: str, *, size_bytes: int | None, c
     """Return a key and a target for a new object of a scope."""
     object_id, key = new_key(context, scope_id)
     target = context.minter.target(object_id, size_bytes=size_bytes, crc32c=crc32c)
-    # Made here of checked parts: validating them again would be half the cost of a message of 1,000 entries.
-    values = {"verdict": "upload", "key": key, "target": target, "item_id": None, "problem": None}
-    return made(PreparedUpload, values)
+    return to_upload(key, target)
 
 
 @handles(PrepareUploads, role="editor")
 def prepare_uploads(context: Context, message: PrepareUploads) -> PreparedUploads:
     dataset = fetch_writable_dataset(context, message.dataset_id)
-    problems: dict[str, Problem] = {}
-    for entry in message.entries:
-        try:
-            check_item_path(entry.path)
-        except InvalidName as error:
-            problems[entry.path] = Problem.of(error)
-    standing = Standing(context, dataset, {entry.path for entry in message.entries} - problems.keys())
+    paths = {entry.path for entry in message.entries}
+    problems = {path: Problem.of(error) for path, error in bad_paths(paths).items()}
+    standing = Standing(context, dataset, paths - problems.keys())
     existing = standing.items
     seen: set[str] = set(existing)
-    replies = []
+    replies: list[PreparedUpload | None] = []
+    wanted: list[Wanted] = []
+    keys: list[tuple[str, str | None]] = []
     for entry in message.entries:
         if (problem := problems.get(entry.path)) is not None:
             replies.append(PreparedUpload(verdict="refused", problem=problem))
@@ -66,11 +65,26 @@ def prepare_uploads(context: Context, message: PrepareUploads) -> PreparedUpload
             if entry.path not in seen:
                 standing.take(entry.path)
                 seen.add(entry.path)
-            reply = prepare_object(context, dataset.id, size_bytes=entry.size_bytes, crc32c=entry.crc32c)
-        except AsyncSDKError as error:  # of this entry: a folder in the way, a size that no target can take
+        except AsyncSDKError as error:  # of this entry: a folder in the way
             reply = PreparedUpload(verdict="refused", problem=Problem.of(error))
-        replies.append(reply if item is None else reply.model_copy(update={"item_id": item.id}))
-    return PreparedUploads.model_construct(entries=tuple(replies))
+            replies.append(reply if item is None else replace(reply, item_id=item.id))
+            continue
+        object_id, key = new_key(context, dataset.id)
+        wanted.append((object_id, entry.size_bytes, entry.crc32c))
+        keys.append((key, None if item is None else item.id))
+        replies.append(None)
+    minted = _minted(context, wanted, keys)
+    return PreparedUploads.model_construct(entries=tuple([next(minted) if r is None else r for r in replies]))
+
+
+def _minted(context: Context, wanted: list[Wanted], keys: list[tuple[str, str | None]]) -> Iterator[PreparedUpload]:
+    """Yield the answers to entries that are to be uploaded; *keys* are given with the ids of items that stand there."""
+    for (key, item_id), target in zip(keys, context.minter.targets(wanted), strict=True):
+        if isinstance(target, BadRequest):  # a size that no target can take
+            reply = PreparedUpload(verdict="refused", problem=Problem.of(target))
+        else:
+            reply = to_upload(key, target)
+        yield reply if item_id is None else replace(reply, item_id=item_id)
 
 
 def _judge(entry: UploadEntry, item: Row[Any], on_existing: OnExisting) -> PreparedUpload | None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from asyncsdk.errors import ConfigError
+from asyncsdk.server.objects.clouds.location import Location
 
 __all__ = ["serve"]
 
@@ -16,6 +17,8 @@ def serve(
     port: int = 8750,
     *,
     public_url: str | None = None,
+    objects: str | None = None,
+    objects_endpoint: str | None = None,
     on_ready: Callable[[str], None],
 ) -> None:
     """Serve the platform in *folder* over HTTP until SIGINT or SIGTERM; prints nothing.
@@ -29,11 +32,15 @@ def serve(
             put a proxy with TLS in front.
         port: Port to listen on; 0 takes a free one.
         public_url: What clients call the server, when that is not the ``Host`` they send.
+        objects: The bucket that keeps the objects, ``s3://bucket/prefix``; None: wherever they are, in the folder when
+            it is new.
+        objects_endpoint: URL of the bucket's service; None: the cloud's own, or the one that was given before.
         on_ready: Called once with the server's URL when it answers.
 
     Raises:
-        ConfigError: The extra ``server`` is not installed, or the address cannot be listened on.
-        StoreError: The folder cannot be used.
+        ConfigError: The extra ``server``, or that of the bucket's cloud, is not installed; the address cannot be
+            listened on; *objects* names no bucket, or there are no credentials for it.
+        StoreError: The folder or the bucket cannot be used, or the folder's objects are elsewhere.
     """
     try:
         from asyncsdk.server.http.server import serve as run  # optional dependencies
@@ -41,4 +48,5 @@ def serve(
         if (error.name or "").partition(".")[0] not in {"httptools", "starlette"}:
             raise
         raise ConfigError(f"serving needs {error.name}; install it with: pip install 'asyncsdk[server]'") from error
-    run(folder, host, port, public_url=public_url, on_ready=on_ready)
+    bucket = None if objects is None else Location.parse(objects, objects_endpoint)
+    run(folder, host, port, public_url=public_url, objects=bucket, on_ready=on_ready)

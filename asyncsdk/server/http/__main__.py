@@ -17,9 +17,19 @@ def main() -> int:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8750, help="0 takes a free one")
     parser.add_argument("--public-url", help="what clients call the server")
+    parser.add_argument("--objects", help="bucket that keeps the objects: s3://bucket/prefix")
+    parser.add_argument("--objects-endpoint", help="URL of the bucket's service")
     arguments = parser.parse_args()
     try:
-        serve(arguments.folder, arguments.host, arguments.port, public_url=arguments.public_url, on_ready=_print_line)
+        serve(
+            arguments.folder,
+            arguments.host,
+            arguments.port,
+            public_url=arguments.public_url,
+            objects=arguments.objects,
+            objects_endpoint=arguments.objects_endpoint,
+            on_ready=_print_line,
+        )
     except AsyncSDKError as error:
         sys.stderr.write(f"{error}\n")
         return 1

@@ -21,7 +21,7 @@ from asyncsdk.protocol.base import Message
 from asyncsdk.server.http.bodies import read_body
 from asyncsdk.server.http.replies import MethodNotAllowed, Receive, Scope, Send, header, send_reply
 from asyncsdk.server.objects.local import LocalObjects
-from asyncsdk.server.objects.minting import Minter, UrlMinter
+from asyncsdk.server.objects.minting import Minter
 from asyncsdk.server.objects.signing import Signer
 
 __all__ = [
@@ -51,11 +51,14 @@ class MessageHandler(Protocol):
 
     @property
     def objects(self) -> LocalObjects:
-        """The object store."""
+        """The object store behind this server's own signed URLs."""
 
     @property
     def signer(self) -> Signer:
         """Makes and checks upload keys and object URLs."""
+
+    def minter(self, base_url: str | None) -> Minter:
+        """Return what mints targets and origins; *base_url* is how the client reaches this server."""
 
     def authenticate(self, token: str) -> Any:
         """Return the principal that *token* belongs to; None when it is nobody's."""
@@ -108,7 +111,7 @@ class MessageEndpoint:
         body = b""
         if message_type.route.has_body:
             body = await read_body(scope, receive, limit=MAX_BODY_BYTES)
-        minter = UrlMinter(self._backend.signer, self._base_url or _own_url(scope))
+        minter = self._backend.minter(self._base_url or _own_url(scope))
 
         def answer() -> bytes:
             message = read_message(message_type, scope["path_params"], scope["query_string"], body)

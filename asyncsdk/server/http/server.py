@@ -24,6 +24,7 @@ from asyncsdk.server.http.api import MessageHandler
 from asyncsdk.server.http.app import App
 from asyncsdk.server.http.front import Front, Limits
 from asyncsdk.server.http.front.objects import ObjectBytes
+from asyncsdk.server.objects.clouds.location import Location
 
 __all__ = ["HttpServer", "check_public_url", "connection_limit", "serve"]
 
@@ -153,11 +154,12 @@ def serve(
     port: int = 8750,
     *,
     public_url: str | None = None,
+    objects: Location | None = None,
     on_ready: Callable[[str], None],
 ) -> None:
     """Serve the platform in *folder*; see `asyncsdk.server.http.serve`."""
     _take_all_descriptors()
-    backend = Backend.open(folder)
+    backend = Backend.open(folder, objects)
     try:
         backend.server_token()  # made on the first start, so that somebody can log in
         HttpServer(backend, host=host, port=port, public_url=public_url).run(on_ready)

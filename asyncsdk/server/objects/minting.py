@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from asyncsdk.errors import BadRequest
@@ -12,7 +12,10 @@ from asyncsdk.server.objects.parts import UploadId
 from asyncsdk.server.objects.signing import Signer, object_etag
 from asyncsdk.targets import FileOrigin, FileTarget, MultipartTarget, Origin, PutTarget, Target, UrlOrigin
 
-__all__ = ["FileMinter", "Minter", "UrlMinter"]
+__all__ = ["FileMinter", "Minter", "UrlMinter", "Wanted", "target_or_refusal"]
+
+Wanted = tuple[str, int | None, str | None]
+"""An object to be minted for: its id, its size in bytes and its crc32c as far as they are known."""
 
 MULTIPART_THRESHOLD = 16 * 1024 * 1024
 """Objects larger than this, and those of unknown size, arrive in parts."""
@@ -29,6 +32,9 @@ class Minter(Protocol):
 
     def target(self, object_id: str, *, size_bytes: int | None, crc32c: str | None) -> Target:
         """Return where the bytes of a new object go; what is known of them is checked when they arrive."""
+
+    def targets(self, wanted: Sequence[Wanted]) -> list[Target | BadRequest]:
+        """Return the targets of many objects, in order, or why there is none for one of them."""
 
     def renew(
         self, object_id: str, *, size_bytes: int | None, crc32c: str | None, upload_id: str | None, first_part: int
@@ -51,6 +57,9 @@ class FileMinter:
 
     def target(self, object_id: str, *, size_bytes: int | None, crc32c: str | None) -> Target:
         return FileTarget(self._objects.staging_folder(object_id), object_id)
+
+    def targets(self, wanted: Sequence[Wanted]) -> list[Target | BadRequest]:
+        return [target_or_refusal(self, one) for one in wanted]
 
     def renew(
         self, object_id: str, *, size_bytes: int | None, crc32c: str | None, upload_id: str | None, first_part: int
@@ -88,6 +97,9 @@ class UrlMinter:
         if size_bytes is None or size_bytes > MULTIPART_THRESHOLD:
             return self._multipart(object_id, UploadId.make(size_bytes), crc32c, 1, FIRST_PART_URLS)
         return self._put(object_id, size_bytes, crc32c)
+
+    def targets(self, wanted: Sequence[Wanted]) -> list[Target | BadRequest]:
+        return [target_or_refusal(self, one) for one in wanted]
 
     def renew(
         self, object_id: str, *, size_bytes: int | None, crc32c: str | None, upload_id: str | None, first_part: int
@@ -141,6 +153,15 @@ class UrlMinter:
 
     def _expires_at(self) -> int:
         return int(self._clock()) + self._expires_seconds
+
+
+def target_or_refusal(minter: Minter, wanted: Wanted) -> Target | BadRequest:
+    """Return the target of an object, or why there is none for it."""
+    object_id, size_bytes, crc32c = wanted
+    try:
+        return minter.target(object_id, size_bytes=size_bytes, crc32c=crc32c)
+    except BadRequest as error:  # of this object alone: the others go on
+        return error
 
 
 def _known(crc32c: str | None) -> dict[str, str]:

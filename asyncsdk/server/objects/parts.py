@@ -82,7 +82,7 @@ class UploadId:
             return
         expected = self.part_size if part < self.parts else self.size_bytes - (part - 1) * self.part_size
         if size_bytes != expected:
-            raise BadRequest(f"part {part} must have {expected} bytes, not {size_bytes}", code="invalid_part")
+            raise BadRequest(f"part {part} must have {expected} bytes, not {size_bytes}", code="incomplete")
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from os import PathLike
 
 from asyncsdk.domain.filters import Filter
-from asyncsdk.engine import ProgressCallback
+from asyncsdk.engine import EventCallback, ProgressCallback
 from asyncsdk.entities.checkpoints import AsyncCheckpoint, AsyncCheckpoints
 from asyncsdk.protocol.checkpoints import CheckpointRecord, WhichCheckpoint
 from asyncsdk.sync.bridge import on_caller, run
@@ -26,9 +26,24 @@ class Checkpoint(BlockingRecord, CheckpointRecord):
     def _twin(self) -> AsyncCheckpoint:
         return AsyncCheckpoint._bind(self, self._client)
 
-    def download(self, destination: str | PathLike[str], *, on_progress: ProgressCallback | None = None) -> Checkpoint:
+    def download(
+        self,
+        destination: str | PathLike[str],
+        *,
+        resume: bool | str = True,
+        on_progress: ProgressCallback | None = None,
+        on_event: EventCallback | None = None,
+    ) -> Checkpoint:
         """Download the weights into a file; as `Model.download_checkpoint`."""
-        return Checkpoint._of(run(self._twin.download, destination, on_progress=on_caller(on_progress)))
+        return Checkpoint._of(
+            run(
+                self._twin.download,
+                destination,
+                resume=resume,
+                on_progress=on_caller(on_progress),
+                on_event=on_caller(on_event),
+            )
+        )
 
     def refresh(self) -> Checkpoint:
         """Return the checkpoint's record as it is now."""

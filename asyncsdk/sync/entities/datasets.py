@@ -10,11 +10,12 @@ from os import PathLike
 from typing import Any
 
 from asyncsdk.domain.filters import Filter
-from asyncsdk.engine import OutcomeCallback, ProgressCallback, Report
+from asyncsdk.engine import EventCallback, OutcomeCallback, ProgressCallback, Report
 from asyncsdk.entities.datasets import AsyncDataset, AsyncDatasets
 from asyncsdk.entities.downloading import OnExistingFile
 from asyncsdk.entities.item_uploads import ItemSource
 from asyncsdk.entities.rows import RowSource
+from asyncsdk.entities.verifying import ComparisonCallback, Verification
 from asyncsdk.protocol.datasets import DatasetKind, DatasetRecord
 from asyncsdk.protocol.predictions import PredictionTaskRecord
 from asyncsdk.protocol.projects import ProjectRecord
@@ -59,8 +60,10 @@ class Dataset(BlockingRecord, DatasetRecord):
         exclude: Sequence[str] | None = None,
         on_existing: OnExisting = "skip_same",
         dry_run: bool = False,
+        resume: bool | str = True,
         on_progress: ProgressCallback | None = None,
         on_outcome: OutcomeCallback | None = None,
+        on_event: EventCallback | None = None,
     ) -> Report:
         """Upload files, bytes or streams as items of this dataset.
 
@@ -77,8 +80,12 @@ class Dataset(BlockingRecord, DatasetRecord):
             on_existing: ``skip_same`` leaves an item of equal size and crc32c untouched and replaces others;
                 ``overwrite`` replaces; ``fail`` refuses.
             dry_run: Say what would be sent (outcomes ``skipped`` with reply ``would_send``) and change nothing.
+            resume: Keep a journal below ``ASYNCSDK_HOME``, and go on with it after a kill: what has arrived is not sent
+                again, an object in parts continues with those that are missing. A folder or file names the run; for
+                other sources give a name of your own, or nothing is kept. False: keep none.
             on_progress: Told how far it is, at most every 0.1 s.
             on_outcome: Told every outcome; ``outcome.key`` of its transfer is a `PreparedItem`.
+            on_event: Told everything that happens: retries, renewals, outcomes... (see `Event`).
 
         Returns:
             Counts, bytes, seconds, failures by kind and the first 1,000 in full; ``raise_for_failures()``.
@@ -95,8 +102,10 @@ class Dataset(BlockingRecord, DatasetRecord):
             exclude=exclude,
             on_existing=on_existing,
             dry_run=dry_run,
+            resume=resume,
             on_progress=on_caller(on_progress),
             on_outcome=on_caller(on_outcome),
+            on_event=on_caller(on_event),
         )
 
     def download(
@@ -108,8 +117,10 @@ class Dataset(BlockingRecord, DatasetRecord):
         exclude: Sequence[str] | None = None,
         on_existing: OnExistingFile = "skip_same",
         dry_run: bool = False,
+        resume: bool | str = True,
         on_progress: ProgressCallback | None = None,
         on_outcome: OutcomeCallback | None = None,
+        on_event: EventCallback | None = None,
     ) -> Report:
         """Download items into a folder, byte for byte, each under its path.
 
@@ -124,8 +135,12 @@ class Dataset(BlockingRecord, DatasetRecord):
             on_existing: ``skip_same`` leaves a file of equal size and crc32c untouched and replaces others;
                 ``overwrite`` replaces; ``fail`` refuses.
             dry_run: Say what would be fetched (outcomes ``skipped`` with reply ``would_fetch``) and change nothing.
+            resume: Keep a journal below ``ASYNCSDK_HOME``, and go on with it after a kill: what has arrived is not
+                fetched again, a half-received file continues with the ranges that are missing. The folder names the
+                run, or a name of your own. False: keep none.
             on_progress: Told how far it is, at most every 0.1 s.
             on_outcome: Told every outcome; ``outcome.key`` of its transfer is the item's record.
+            on_event: Told everything that happens: retries, renewals, outcomes... (see `Event`).
 
         Returns:
             Counts, bytes, seconds, failures by kind and the first 1,000 in full; ``raise_for_failures()``.
@@ -142,12 +157,61 @@ class Dataset(BlockingRecord, DatasetRecord):
             exclude=exclude,
             on_existing=on_existing,
             dry_run=dry_run,
+            resume=resume,
             on_progress=on_caller(on_progress),
             on_outcome=on_caller(on_outcome),
+            on_event=on_caller(on_event),
+        )
+
+    def verify(
+        self,
+        folder: str | PathLike[str],
+        *,
+        filter: Filter | None = None,
+        include: Sequence[str] | None = None,
+        exclude: Sequence[str] | None = None,
+        on_progress: ProgressCallback | None = None,
+        on_comparison: ComparisonCallback | None = None,
+    ) -> Verification:
+        """Compare a folder with the items of this dataset, without moving or changing anything.
+
+        Both ways: items without a file, files without an item, and files whose size or crc32c is not the item's. Every
+        file of the right size is read, many at once in threads. Objects are told in order of path. Memory is bounded,
+        whatever their number and size.
+
+        Args:
+            folder: The folder; walked as for an upload (hidden files included; links to files followed, to folders
+                not).
+            filter: Which items; files without an item are then not looked for. None: all, and those files too.
+            include: Patterns as in `pathlib`; only paths that match one, on both sides. None: all.
+            exclude: Patterns; paths that match one, or lie in a folder that does, are left out on both sides.
+            on_progress: Told how far it is, at most every 0.1 s; what differs counts as failed.
+            on_comparison: Told what was found of every object.
+
+        Returns:
+            Counts, and the first 1,000 differences in full; ``ok``, ``raise_for_differences()``.
+
+        Raises:
+            SourceNotFound, SourceUnreadable: The folder is not there, or cannot be listed.
+            NotFound, Unauthenticated, PermissionDenied: The dataset is gone or closed to you.
+        """
+        return run(
+            self._twin.verify,
+            folder,
+            filter=filter,
+            include=include,
+            exclude=exclude,
+            on_progress=on_caller(on_progress),
+            on_comparison=on_caller(on_comparison),
         )
 
     def upload_predictions(
-        self, task: PredictionTaskRecord | str, rows: RowSource, *, on_progress: ProgressCallback | None = None
+        self,
+        task: PredictionTaskRecord | str,
+        rows: RowSource,
+        *,
+        on_progress: ProgressCallback | None = None,
+        on_event: EventCallback | None = None,
     ) -> Report:
         """Store prediction rows for items of this dataset; a row for an item replaces the earlier one.
 
@@ -159,6 +223,7 @@ class Dataset(BlockingRecord, DatasetRecord):
             rows: A JSONL file, or an iterable of rows
                 ``{"path": ..., "predictions": [{"category", "score", "bbox"?: [x, y, w, h] in pixels, ...}]}``.
             on_progress: Told how far the parts are; in parts and bytes, not rows.
+            on_event: Told everything that happens to the parts (see `Event`).
 
         Returns:
             ``done`` counts rows stored, ``failed`` rows refused, with an `InvalidRow` for each of the first 1,000.
@@ -167,7 +232,13 @@ class Dataset(BlockingRecord, DatasetRecord):
             NotFound: There is no such task.
             SourceNotFound, SourceUnreadable: The file is not there or cannot be read.
         """
-        return run(self._twin.upload_predictions, task, caller_iterable(rows), on_progress=on_caller(on_progress))
+        return run(
+            self._twin.upload_predictions,
+            task,
+            caller_iterable(rows),
+            on_progress=on_caller(on_progress),
+            on_event=on_caller(on_event),
+        )
 
     def refresh(self) -> Dataset:
         """Return the dataset as it is now."""

@@ -10,8 +10,9 @@ from os import PathLike
 from typing import Any
 
 from asyncsdk.domain.filters import Filter
-from asyncsdk.engine import ProgressCallback, Source
+from asyncsdk.engine import EventCallback, ProgressCallback, Source
 from asyncsdk.entities.models import AsyncModel, AsyncModels
+from asyncsdk.entities.verifying import ComparisonCallback, Verification
 from asyncsdk.protocol.checkpoints import WhichCheckpoint
 from asyncsdk.protocol.models import ModelRecord
 from asyncsdk.protocol.projects import ProjectRecord
@@ -45,7 +46,9 @@ class Model(BlockingRecord, ModelRecord):
         is_final: bool = False,
         metrics: Mapping[str, float] | None = None,
         metadata: Mapping[str, Any] | None = None,
+        resume: bool | str = True,
         on_progress: ProgressCallback | None = None,
+        on_event: EventCallback | None = None,
     ) -> Checkpoint:
         """Upload weights and make them a checkpoint of this model.
 
@@ -59,7 +62,11 @@ class Model(BlockingRecord, ModelRecord):
             is_final: Whether they are the result; no other checkpoint is final any more.
             metrics: Finite numbers by name.
             metadata: JSON object of your own.
+            resume: Keep a journal below ``ASYNCSDK_HOME``: the same call after a kill sends the parts that are missing,
+                and makes no second checkpoint when only the reply was lost. For a path; for other sources nothing is
+                kept. False: keep none.
             on_progress: Told how far it is, at most every 0.1 s.
+            on_event: Told everything that happens: retries, renewals... (see `Event`).
 
         Raises:
             SourceNotFound, SourceUnreadable, SourceChanged: The file is not there, is a folder, changed meanwhile.
@@ -74,7 +81,9 @@ class Model(BlockingRecord, ModelRecord):
                 is_final=is_final,
                 metrics=metrics,
                 metadata=metadata,
+                resume=resume,
                 on_progress=on_caller(on_progress),
+                on_event=on_caller(on_event),
             )
         )
 
@@ -83,17 +92,22 @@ class Model(BlockingRecord, ModelRecord):
         destination: str | PathLike[str],
         *,
         which: WhichCheckpoint | int = "best",
+        resume: bool | str = True,
         on_progress: ProgressCallback | None = None,
+        on_event: EventCallback | None = None,
     ) -> Checkpoint:
         """Download weights into a file, large ones in several ranges at once.
 
-        The file appears under its name only when all bytes are there and their checksum is right; a failed download
-        leaves nothing behind. A file that stands there is replaced.
+        The file appears under its name only when all bytes are there and their checksum is right. A file that stands
+        there is replaced.
 
         Args:
             destination: The file; in a folder that exists, the file takes the name it was uploaded under.
             which: ``best``, ``last`` (committed last), ``final``, or the number of an epoch.
+            resume: Keep a journal below ``ASYNCSDK_HOME``, and the half-received file, when it is stopped: the same
+                call fetches the ranges that are missing. False: keep none, and nothing of a failed download.
             on_progress: Told how far it is, at most every 0.1 s.
+            on_event: Told everything that happens: retries, renewals... (see `Event`).
 
         Returns:
             The checkpoint that was downloaded.
@@ -103,7 +117,44 @@ class Model(BlockingRecord, ModelRecord):
             DestinationFull, DestinationUnwritable: It cannot be written there.
         """
         return Checkpoint._of(
-            run(self._twin.download_checkpoint, destination, which=which, on_progress=on_caller(on_progress))
+            run(
+                self._twin.download_checkpoint,
+                destination,
+                which=which,
+                resume=resume,
+                on_progress=on_caller(on_progress),
+                on_event=on_caller(on_event),
+            )
+        )
+
+    def verify_checkpoint(
+        self,
+        file: str | PathLike[str],
+        *,
+        which: WhichCheckpoint | int = "best",
+        on_progress: ProgressCallback | None = None,
+        on_comparison: ComparisonCallback | None = None,
+    ) -> Verification:
+        """Compare a file with a checkpoint by size and crc32c, without moving or changing anything.
+
+        Args:
+            file: The file; in a folder that exists, the one with the name the checkpoint was uploaded under.
+            which: ``best``, ``last`` (committed last), ``final``, or the number of an epoch.
+            on_progress: Told how far it is, at most every 0.1 s.
+            on_comparison: Told what was found.
+
+        Returns:
+            One object: the same, or the difference; ``ok``, ``raise_for_differences()``.
+
+        Raises:
+            NotFound: There is no such checkpoint.
+        """
+        return run(
+            self._twin.verify_checkpoint,
+            file,
+            which=which,
+            on_progress=on_caller(on_progress),
+            on_comparison=on_caller(on_comparison),
         )
 
     def refresh(self) -> Model:

@@ -9,22 +9,24 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING
 
 from asyncsdk.errors import AsyncSDKError
 from asyncsdk.transport.base import BytesBody
 from asyncsdk.transport.lean.deadlines import Deadlines
+from asyncsdk.transport.lean.delayed import Delayed
 from asyncsdk.transport.lean.exchange import Exchange
-from asyncsdk.transport.lean.heads import says_close
+from asyncsdk.transport.lean.heads import HeadWriter
 from asyncsdk.transport.lean.replies import ReplyReader
-from asyncsdk.transport.lean.sending import Progress, Sender, read_whole
+from asyncsdk.transport.lean.sending import read_whole
+from asyncsdk.transport.lean.writing import Writer
 
 if TYPE_CHECKING:
     from asyncsdk.transport.lean.connecting import Link
     from asyncsdk.transport.lean.pipe import TlsPipe
     from asyncsdk.transport.lean.transport import LeanTransport
+    from asyncsdk.transport.pacing import Turn
     from asyncsdk.transport.urls import Address
 
 __all__ = ["SMALL_BYTES", "Connection"]
@@ -36,11 +38,13 @@ _READS_PER_TURN = 4
 """Full buffers taken before other connections get their turn."""
 
 
-class Connection:
+class Connection(Delayed):
     """Carries one exchange at a time.
 
     Attributes:
         address: Whose it is.
+        root: How URLs begin that lead there; their targets begin at ``root_size``.
+        heads: Writes the heads of its requests.
         link: Socket, TLS, and whether requests go through a proxy in absolute form.
         exchange: The one under way; None: idle.
         deadlines: How long that may still take.
@@ -51,28 +55,21 @@ class Connection:
         "_buffer",
         "_is_holding",
         "_is_last",
-        "_is_reading",
         "_is_sent",
-        "_is_writing",
-        "_loop",
-        "_owner",
-        "_pipe",
-        "_reader",
-        "_send_error",
-        "_sender",
-        "_sock",
-        "_unfinished",
-        "_view",
+        "_writer",
         "address",
-        "deadlines",
-        "exchange",
-        "is_closed",
+        "heads",
         "link",
+        "root",
+        "root_size",
         "served",
     )
 
     def __init__(self, owner: LeanTransport, address: Address, link: Link, loop: asyncio.AbstractEventLoop) -> None:
         self.address = address
+        self.root = address.root
+        self.root_size = len(self.root) - 1
+        self.heads = HeadWriter(address.authority)
         self.link = link
         self.exchange: Exchange | None = None
         self.deadlines = Deadlines(monotonic())
@@ -83,7 +80,7 @@ class Connection:
         self._sock = link.sock
         self._pipe = link.tls
         self._reader = ReplyReader()
-        self._sender: Sender | None = None
+        self._writer: Writer | None = None  # of what does not go out at once
         self._send_error: OSError | None = None  # nothing more can be sent; the reply may still be there to read
         # A reply that is whole but for the thread that writes it: whether to keep the connection.
         self._unfinished: bool | None = None
@@ -91,57 +88,66 @@ class Connection:
         self._is_last = False
         self._is_holding = False  # the body waits for `100 Continue`
         self._is_reading = True
-        self._is_writing = False
+        self._turn: Turn | None = None  # waited for, because there is a limit of bytes per second
+        self._turn_since = 0.0
         self._buffer = owner.buffer
         self._view = owner.view
-        loop.add_reader(self._sock.fileno(), self._on_readable)
+        self._watcher = owner.watcher
+        self._watcher.watch(self._sock.fileno(), self._on_readable)
 
     # --- out -------------------------------------------------------------------------------------------------
 
-    def start(self, exchange: Exchange, head: bytes, *, hold_seconds: float = 0.0) -> None:
-        """Send *exchange*, whose head is written already. The connection is idle.
+    def start(self, exchange: Exchange, head: bytes, size: int, *, hold_seconds: float = 0.0) -> None:
+        """Send *exchange*, whose head ``heads`` has just written. The connection is idle.
 
         Args:
+            size: Bytes of its body; 0 without one.
             hold_seconds: How long a large body waits for the server to ask for it.
 
         Raises:
             AsyncSDKError: Its file cannot be read; nothing was sent.
         """
-        request = exchange.request
-        body = request.body
-        size = 0 if body is None else body.size_bytes
+        request, owner = exchange.request, self._owner
         if 0 < size <= SMALL_BYTES:
+            body = request.body
             head += body.data if isinstance(body, BytesBody) else read_whole(body, size)  # type: ignore[arg-type]
         self.exchange = exchange
         exchange.connection = self
         self._reader.begin(request)
         self._is_sent = False
-        self._is_last = bool(request.headers) and says_close(request.headers)
-        timeouts = request.timeouts or self._owner.timeouts
+        self._is_last = self.heads.says_close
+        timeouts = request.timeouts or owner.timeouts
         self.deadlines.begin(timeouts, monotonic())
-        self._owner.watch(timeouts)
+        if timeouts is not owner.timed:
+            owner.watch(timeouts)
         try:
             if self._pipe is not None:
                 head = self._pipe.encrypt(head)
             self._is_holding = hold_seconds > 0
+            if size and (pace := self._owner.sent_pace) is not None:
+                if size <= SMALL_BYTES and not self._is_holding and pace.passes():
+                    pace.charge(size)
+                elif not self._is_holding:
+                    self._send_rest(memoryview(head), size if size <= SMALL_BYTES else 0)
+                    return
             # With a large body behind it, the head is left to the sender.
             count = self._sock.send(head) if size <= SMALL_BYTES or self._is_holding else 0
         except BlockingIOError:
             count = 0
         except OSError as error:
-            self._broken(error)
+            self.broken(error)
             return
-        if count == len(head):
-            if self._is_holding:
-                self.deadlines.phase = "reply"
-                self._loop.call_later(hold_seconds, self._let_go, exchange)
-                return
-            if size:
-                exchange.moved(size)
-            self._all_sent()
-        else:
+        if count < len(head):
             self._is_holding = False  # a full socket on an idle connection is not worth a state of its own
             self._send_rest(memoryview(head)[count:], size if size <= SMALL_BYTES else 0)
+        elif self._is_holding:
+            self.deadlines.phase = "reply"
+            self._loop.call_later(hold_seconds, self._let_go, exchange)
+        else:
+            if size:
+                exchange.moved(size)
+            self._is_sent = True
+            self.deadlines.phase = "reply"
 
     def _let_go(self, exchange: Exchange) -> None:
         """Send the body that was held back: the server asked for it, or says nothing."""
@@ -152,70 +158,38 @@ class Connection:
 
     def _send_rest(self, pending: memoryview, pending_body: int) -> None:
         assert self.exchange is not None
-        self._sender = Sender(self._sock, self._pipe, self.exchange, pending, pending_body, self._owner.borrow)
-        self._on_writable()
+        self._writer = Writer(self, self._owner, self._loop, self.exchange, pending, pending_body)
+        self._writer.go_on()
 
-    def _on_writable(self) -> None:
-        sender = self._sender
-        if sender is None:
-            self._stop_writing()
-            return
-        try:
-            progress = sender.pump()
-        except OSError as error:
-            self._broken(error)
-            return
-        except AsyncSDKError as error:
-            self.drop(error)
-            return
-        if self._sender is not sender:  # abandoned by what it called
-            return
-        self.deadlines.since = monotonic()
-        if progress is Progress.DONE:
-            self._stop_sending()
-            self._all_sent()
-        elif progress is Progress.COLD:
-            self._stop_writing()
-            self._in_thread(sender.warm, self._warmed)
-        elif not self._is_writing:
-            self._is_writing = True
-            self._loop.add_writer(self._sock.fileno(), self._on_writable)
-
-    def _warmed(self) -> None:
-        if self._sender is not None:
-            self._on_writable()
-
-    def _all_sent(self) -> None:
+    def all_sent(self) -> None:
+        """Wait for the reply: the writer is done."""
+        self._stop_sending()
         self._is_sent = True
         if not self._reader.has_head:
             self.deadlines.phase = "reply"
 
     def _stop_sending(self) -> None:
-        if self._sender is not None:
-            buffer = self._sender.release()
-            if buffer is not None:
-                self._owner.lend_back(buffer)
-            self._sender = None
-        self._stop_writing()
-
-    def _stop_writing(self) -> None:
-        if self._is_writing:
-            self._is_writing = False
-            self._loop.remove_writer(self._sock.fileno())
+        if self._writer is not None:
+            self._writer.stop()
+            self._writer = None
 
     # --- in --------------------------------------------------------------------------------------------------
 
-    def _on_readable(self) -> bool:
+    def _on_readable(self, *, is_its_turn: bool = False) -> bool:
         """Read what there is, up to a limit; False: there was nothing."""
+        if self._owner.received_pace is not None and self.exchange is not None and self.exchange.request.body is None:
+            return self._read_paced(self._owner.received_pace, is_its_turn=is_its_turn)
         if self._pipe is not None:
             return self._read_encrypted(self._pipe)
-        for _ in range(_READS_PER_TURN):
+        left = _READS_PER_TURN
+        while left:
+            left -= 1
             try:
                 count = self._sock.recv_into(self._buffer)
             except BlockingIOError:
                 return False
             except OSError as error:
-                self._broken(error)
+                self.broken(error)
                 return False
             if count == 0:
                 self._ended()
@@ -225,14 +199,14 @@ class Connection:
                 break
         return True
 
-    def _read_encrypted(self, pipe: TlsPipe) -> bool:
+    def _read_encrypted(self, pipe: TlsPipe, limit: int = 0) -> bool:
         try:
-            count = self._sock.recv_into(self._buffer)
+            count = self._sock.recv_into(self._view, limit)
             pipe.feed(self._view[:count])
         except BlockingIOError:
             return False
         except OSError as error:
-            self._broken(error)
+            self.broken(error)
             return False
         self._decrypt(pipe)
         return count > 0
@@ -242,19 +216,19 @@ class Connection:
             while not self.is_closed and self._is_reading and (size := pipe.read_into(self._owner.plain)):
                 self._take(self._owner.plain[:size])
         except OSError as error:  # what came is no TLS
-            self._broken(error)
+            self.broken(error)
             return
         if self.is_closed or not self._is_reading:
             return
         if pipe.is_closed:
             self._ended()
         elif pipe.is_truncated:
-            self._broken(OSError(errno.ECONNRESET, "TLS, cut off"))  # the end of a body may be missing
+            self.broken(OSError(errno.ECONNRESET, "TLS, cut off"))  # the end of a body may be missing
         elif pipe.has_output and (self._is_sent or self.exchange is None):
             try:  # between pieces of a body it goes along with the next
                 self.link.answer_tls()
             except OSError as error:
-                self._broken(error)
+                self.broken(error)
 
     def _take(self, view: memoryview) -> None:
         exchange = self.exchange
@@ -270,8 +244,9 @@ class Connection:
         if self.exchange is not exchange:  # abandoned by what it called
             return
         if reader.is_done:
-            # A buffer that is full to the last byte: there may be more behind it.
-            reusable = used == len(view) and (used < len(self._view) or self.link.is_quiet())
+            # A buffer that is full to the last byte, a TLS record that has begun: there may be more behind it.
+            is_all = used < len(self._view) and self._pipe is None
+            reusable = used == len(view) and (is_all or self.link.is_quiet())
             if reader.late:
                 self._write_late(reusable=reusable)
             else:
@@ -289,74 +264,41 @@ class Connection:
             elif self.deadlines.phase != "send":
                 self.deadlines.phase = "head" if reader.is_inside_head else "reply"
 
-    def _write_late(self, *, reusable: bool | None) -> None:
-        """Let a thread write what a slow sink has to take, and read on afterwards."""
-        self._unfinished = reusable
-        self._stop_reading()
-        self._in_thread(self._reader.write_late, self._written)
-
-    def _written(self) -> None:
-        exchange = self.exchange
-        assert exchange is not None
-        self._is_reading = True
-        self._loop.add_reader(self._sock.fileno(), self._on_readable)
-        self.deadlines.since = now = monotonic()
-        if self.deadlines.phase != "body":
-            self.deadlines.enter_body(now)
-        if self._unfinished is not None:
-            self._finish(exchange, reusable=self._unfinished)
-        elif self._send_error is not None:
-            self._drain_early_reply(self._send_error)
-        elif self._pipe is not None:
-            self._decrypt(self._pipe)  # the rest may be inside already: the socket would not say so
-
     def _finish(self, exchange: Exchange, *, reusable: bool) -> None:
-        reader = self._reader
+        reader, owner = self._reader, self._owner
         reusable = reusable and reader.keep_alive and self._is_sent and not self._is_last
         reply = reader.take()
         self.served += 1
-        self.exchange = None
-        self._unfinished = None
+        self.exchange = self._unfinished = None
         exchange.connection = None
+        if reusable and exchange.thread is None:
+            owner.freed = self
+            try:
+                exchange.succeed(reply)  # most often the next one begins in it, here
+            finally:
+                if owner.freed is self:
+                    owner.freed = None
+                    owner.give_back(self)
+            return
         if reusable:
-            self.deadlines.since = monotonic()
-            self._owner.give_back(self)
+            owner.give_back(self)
         else:
             held, self._is_holding = self._is_holding, False
             if not self._is_sent:
-                self._owner.was_refused(self.address, held=held)
+                owner.was_refused(self.address, held=held)
             self.close()
             if held and reply.status == 417 and not exchange.is_repeated:
-                self._owner.repeat(exchange)
+                owner.repeat(exchange)
                 return
         if exchange.thread is None:
             exchange.succeed(reply)
         else:  # it brings into memory what need not be sent any more
             exchange.end(lambda: exchange.succeed(reply))
 
-    def _in_thread(self, function: Callable[[], None], then: Callable[[], None]) -> None:
-        exchange = self.exchange
-        assert exchange is not None
-        if exchange.thread is not None:  # one after the other: file and sink may both be slow
-            exchange.thread.add_done_callback(lambda _: None if self.is_closed else self._in_thread(function, then))
-            return
-        started = monotonic()
-
-        def done(error: BaseException | None) -> None:
-            self.deadlines.skip(monotonic() - started)
-            if self.is_closed:
-                return
-            if error is None:
-                then()
-            else:
-                self.drop(error if isinstance(error, Exception) else RuntimeError(str(error)))
-
-        exchange.leave_to(self._owner.in_thread(function), done)
-
     def _stop_reading(self) -> None:
         if self._is_reading:
             self._is_reading = False
-            self._loop.remove_reader(self._sock.fileno())
+            self._watcher.forget(self._sock.fileno())
 
     # --- the end ---------------------------------------------------------------------------------------------
 
@@ -376,11 +318,11 @@ class Connection:
             return
         self._finish(exchange, reusable=False)
 
-    def _broken(self, error: OSError) -> None:
-        """The system, or TLS, says that the connection is gone."""
+    def broken(self, error: OSError) -> None:
+        """End what is under way: the system, or TLS, says that the connection is gone."""
         if self.exchange is None:
             self.close()
-        elif self._sender is not None:
+        elif self._writer is not None:
             self._drain_early_reply(error)
         else:
             self._lost(self._reader.broken(error))
@@ -425,8 +367,11 @@ class Connection:
             return
         self.is_closed = True
         self._is_holding = False
+        if self._turn is not None:
+            self._turn.cancel()
+            self._turn = None
         if self._loop.is_closed():  # it watches nothing any more
-            self._is_reading = self._is_writing = False
+            self._is_reading = False
         self._stop_sending()
         self._stop_reading()
         self._reader.drop()
@@ -436,7 +381,7 @@ class Connection:
     def check_time(self, now: float) -> None:
         """Drop the exchange if it waits for too long."""
         exchange = self.exchange
-        if exchange is None or exchange.thread is not None:
+        if exchange is None or exchange.thread is not None or self._turn is not None:
             return
         url = exchange.request.url
         error = self.deadlines.overdue(now, exchange.reported, self._reader.received, url)

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from asyncsdk.transport.base import FileBody, Reply, Request
+from asyncsdk.transport.base import Reply, Request, reset_checksum
 from asyncsdk.transport.urls import Address
 
 if TYPE_CHECKING:
@@ -108,10 +108,7 @@ class Exchange(ABC):
         if self.reported and self.request.on_sent is not None:
             self.request.on_sent(-self.reported)
         self.reported = 0
-        body = self.request.body
-        if isinstance(body, FileBody) and body.checksum is not None:
-            body.checksum.value = 0
-            body.checksum.size_bytes = 0
+        reset_checksum(self.request.body)
 
 
 class Waiter(Exchange):

@@ -14,6 +14,7 @@ from asyncsdk.transport.failures import tls_reason
 
 __all__ = ["NestedTlsPipe", "TlsPipe"]
 
+_HEADER_BYTES = 5
 _RECORD_BYTES = 16 * 1024
 """Most plaintext one record carries; a shorter one is usually the last there is for now."""
 
@@ -36,7 +37,17 @@ class TlsPipe:
         is_truncated: The ciphertext ended without that: data may be missing. Set by ``read_into``.
     """
 
-    __slots__ = ("_error", "_has_ended", "_incoming", "_outgoing", "_tls", "is_closed", "is_truncated")
+    __slots__ = (
+        "_error",
+        "_has_ended",
+        "_header",
+        "_incoming",
+        "_outgoing",
+        "_record_left",
+        "_tls",
+        "is_closed",
+        "is_truncated",
+    )
 
     def __init__(self, context: ssl.SSLContext, host: str | None, *, server_side: bool = False) -> None:
         self._incoming = ssl.MemoryBIO()
@@ -44,6 +55,8 @@ class TlsPipe:
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=server_side, server_hostname=host)
         self._error: OSError | None = None
         self._has_ended = False
+        self._record_left = 0  # bytes of the record that is coming
+        self._header = b""  # what came of its header
         self.is_closed = False
         self.is_truncated = False
 
@@ -68,8 +81,10 @@ class TlsPipe:
 
     @property
     def has_input(self) -> bool:
-        """Whether something came that was not read yet."""
-        return bool(self._incoming.pending or self._tls.pending())
+        """Whether something came that was not read yet, began to come, or says that nothing will."""
+        is_waiting = self._incoming.pending or self._tls.pending()
+        is_inside = self._record_left or self._header  # OpenSSL has taken what there is of it, and does not say so
+        return bool(is_waiting or is_inside or self.is_closed or self.is_truncated)
 
     def take_output(self) -> bytes:
         """Return the ciphertext that waits to be sent; empty when there is none."""
@@ -106,9 +121,24 @@ class TlsPipe:
         """Take ciphertext that came; empty: the connection was closed. What it says is up to ``read_into``."""
         if len(view):
             self._incoming.write(view)
+            self._follow(view)
         else:
             self._incoming.write_eof()
             self._has_ended = True
+
+    def _follow(self, view: bytes | memoryview) -> None:
+        """Go along with the records in *view*: five bytes of header each, the last two of them their size."""
+        at, size = self._record_left, len(view)
+        if self._header:
+            missing = _HEADER_BYTES - len(self._header)
+            self._header += bytes(view[:missing])
+            if len(self._header) < _HEADER_BYTES:
+                return
+            at = missing + int.from_bytes(self._header[3:])
+        while at + _HEADER_BYTES <= size:
+            at += _HEADER_BYTES + (view[at + 3] << 8 | view[at + 4])
+        self._header = bytes(view[at:])
+        self._record_left = max(0, at - size)
 
     def read_into(self, buffer: memoryview) -> int:
         """Decrypt into *buffer* and return the number of bytes; 0: nothing more now.
@@ -172,6 +202,11 @@ class NestedTlsPipe(TlsPipe):
     def has_output(self) -> bool:
         """Whether either TLS has something to send by itself."""
         return super().has_output or self._outer.has_output
+
+    @property
+    def has_input(self) -> bool:
+        """Whether something came, through either TLS, that was not read yet."""
+        return super().has_input or self._outer.has_input
 
     def take_output(self) -> bytes:
         """Return the ciphertext that waits to be sent; empty when there is none."""

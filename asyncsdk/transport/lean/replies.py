@@ -61,9 +61,6 @@ class ReplyReader:
 
     def __init__(self) -> None:
         self._request: Request | None = None
-        self._forget()
-
-    def _forget(self) -> None:
         self._partial = b""
         self._informational = 0
         self._head: Head | None = None
@@ -88,14 +85,15 @@ class ReplyReader:
         """Return the reply, and be ready for the next."""
         head = self._head
         assert head is not None
-        if self.received or self._informational:
-            reply = Reply(head.status, head.headers, bytes(self._kept) if self._kept else b"", self.received)
-            self._forget()
-        else:
-            reply = Reply(head.status, head.headers)
-            self._head = self._sink = self._chunks = None
-            self.has_begun = self.has_head = self.is_done = self.keep_alive = False
-        self._request = None
+        kept = self._kept
+        reply = Reply(head.status, head.headers, bytes(kept) if kept else b"", self.received)
+        # What is left as it was at the beginning by nearly every reply is not set again.
+        self._head = self._sink = self._request = self._kept = self._chunks = None
+        self.has_begun = self.has_head = self.is_done = self.keep_alive = False
+        self.received = 0
+        if self._is_slow or self._informational:
+            self._is_slow, self._informational = False, 0
+            self.may_send = False
         return reply
 
     def feed(self, view: memoryview) -> int:
@@ -106,12 +104,12 @@ class ReplyReader:
             Exception: Whatever ``on_head`` or the sink raises, unchanged.
         """
         try:
-            used = 0
-            if not self.has_head:
-                self.has_begun = True
-                used = self._feed_head(view)
-                if self.is_done or not self.has_head:
-                    return used
+            if self.has_head:
+                return self._feed_body(view, 0)
+            self.has_begun = True
+            used = self._feed_head(view)
+            if self.is_done or not self.has_head:
+                return used
             return self._feed_body(view, used)
         except NotHttp as error:
             raise MalformedResponse(f"{error}: {self._where}") from None
@@ -123,13 +121,16 @@ class ReplyReader:
             self.is_done = chunks.is_done
         elif not self.is_done and used < len(view):
             rest = view[used:] if used else view
-            if self._left >= 0:
-                if len(rest) > self._left:
-                    rest = rest[: self._left]
-                self._left -= len(rest)
-            used += len(rest)
+            count = len(rest)
+            if 0 <= self._left <= count:
+                if count > self._left:
+                    rest, count = rest[: self._left], self._left
+                self._left = 0
+                self.is_done = True
+            elif self._left > 0:
+                self._left -= count
+            used += count
             self._deliver(rest)
-            self.is_done = self._left == 0
         return used
 
     def end(self) -> None:
@@ -167,8 +168,10 @@ class ReplyReader:
 
     def _feed_head(self, view: memoryview) -> int:
         used = 0
-        while not self.has_head:
-            raw = self._partial + bytes(view[used : used + _FIRST_LOOK_BYTES])
+        while True:
+            raw = bytes(view[used : used + _FIRST_LOOK_BYTES])
+            if self._partial:
+                raw = self._partial + raw
             end = raw.find(b"\r\n\r\n")
             if end < 0 and len(view) - used > _FIRST_LOOK_BYTES:
                 raw = self._partial + bytes(view[used : used + MAX_HEAD_BYTES + 4])
@@ -180,14 +183,16 @@ class ReplyReader:
                     raise NotHttp("what came back is no HTTP/1.1")
                 self._partial = raw
                 return len(view)
-            if end + 4 > MAX_HEAD_BYTES:
+            end += 4
+            if end > MAX_HEAD_BYTES:
                 raise NotHttp(f"the head of the reply is longer than {MAX_HEAD_BYTES} bytes")
-            used += end + 4 - len(self._partial)
-            self._partial = b""
-            self._take_head(raw[: end + 4])
-            if used == len(view):
-                break
-        return used
+            used += end
+            if self._partial:
+                used -= len(self._partial)
+                self._partial = b""
+            self._take_head(raw[:end])
+            if self.has_head or used == len(view):
+                return used
 
     def _take_head(self, raw: bytes) -> None:
         request = self._request

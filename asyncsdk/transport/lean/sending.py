@@ -16,7 +16,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from asyncsdk.errors import os_errors
-from asyncsdk.transport.base import BytesBody, FileBody
+from asyncsdk.transport.base import Body, BytesBody, FileBody, FramedBody
 from asyncsdk.transport.lean.exchange import Exchange
 from asyncsdk.transport.lean.reading import CacheReader
 
@@ -62,6 +62,7 @@ class Sender:
         pending: Ready to go as it is: the head, or the rest of it with the start of the body.
         pending_body: How many bytes of the body *pending* stands for.
         borrow: Gives a buffer of `BUFFER_BYTES`.
+        body: What is sent; None: the body of the request.
     """
 
     __slots__ = (
@@ -70,6 +71,7 @@ class Sender:
         "_exchange",
         "_file",
         "_may_sendfile",
+        "_most",
         "_offset",
         "_pending",
         "_pending_body",
@@ -88,6 +90,7 @@ class Sender:
         pending: memoryview,
         pending_body: int,
         borrow: Callable[[], bytearray],
+        body: Body | None = None,
     ) -> None:
         self._sock = sock
         self._pipe = pipe
@@ -96,11 +99,12 @@ class Sender:
         self._pending_body = pending_body
         self._borrow = borrow
         self._offset = pending_body  # of the body, next to be prepared
+        self._most = 0
         self._buffer: bytearray | None = None
         self._reader: CacheReader | None = None
         self._file: FileBody | None = None
         self._view = memoryview(b"")
-        body = exchange.request.body
+        body = exchange.request.body if body is None else body
         self._size = 0 if body is None else body.size_bytes
         self._may_sendfile = False
         if isinstance(body, BytesBody):
@@ -110,14 +114,18 @@ class Sender:
             self._may_sendfile = _CAN_SENDFILE and pipe is None and body.checksum is None
             self._reader = CacheReader(body.fd, body.stop)
 
-    def pump(self) -> Progress:
+    def pump(self, most_bytes: int = 0) -> Progress:
         """Send until the socket is full, or others should get their turn.
+
+        Args:
+            most_bytes: One piece of so many bytes at most; 0: as many as it likes.
 
         Raises:
             SourceChanged, SourceUnreadable: The file that is sent.
             OSError: The connection.
         """
-        for _ in range(_STEPS_PER_TURN):
+        self._most = most_bytes
+        for _ in range(1 if most_bytes else _STEPS_PER_TURN):
             if self._pending:
                 try:
                     count = self._sock.send(self._pending)
@@ -149,6 +157,10 @@ class Sender:
         assert self._file is not None
         self._reader.warm(self._file.start + self._offset)
 
+    def keep(self, buffer: bytearray) -> None:
+        """Take over a buffer that was borrowed, to be given back by `release`."""
+        self._buffer = buffer
+
     def release(self) -> bytearray | None:
         """Send nothing more, and give the buffer back, if one was borrowed."""
         buffer, self._buffer = self._buffer, None
@@ -159,16 +171,18 @@ class Sender:
 
     def _next_of_memory(self) -> None:
         if self._pipe is None:
-            self._ready(self._view[self._offset : self._offset + BUFFER_BYTES])
+            self._ready(self._view[self._offset : self._offset + (self._most or BUFFER_BYTES)])
         else:
-            piece = self._view[self._offset : self._offset + _TLS_PIECE_BYTES]
+            piece = self._view[self._offset : self._offset + min(self._most or _TLS_PIECE_BYTES, _TLS_PIECE_BYTES)]
             self._ready(memoryview(self._pipe.encrypt(piece)), len(piece))
 
     def _next_of_file(self, body: FileBody) -> bool:
         if self._buffer is None:
             self._buffer = self._borrow()
         piece = BUFFER_BYTES if self._size >= _LONG_BYTES else _PIECE_BYTES
-        view = memoryview(self._buffer)[: piece if self._pipe is None else _TLS_PIECE_BYTES]
+        if self._pipe is not None:
+            piece = _TLS_PIECE_BYTES
+        view = memoryview(self._buffer)[: min(self._most or piece, piece)]
         count = self._read(body, view, self._offset)
         if count is None:
             return False
@@ -186,7 +200,7 @@ class Sender:
     def _send_file(self, body: FileBody) -> Progress | None:
         """Send from the page cache, without a look at the bytes; None: go on."""
         try:
-            count = min(self._size - self._offset, _LONG_BYTES)
+            count = min(self._size - self._offset, self._most or _LONG_BYTES)
             sent = os.sendfile(self._sock.fileno(), body.fd, body.start + self._offset, count)
         except BlockingIOError:
             return Progress.FULL
@@ -211,7 +225,7 @@ class Sender:
         return count
 
 
-def read_whole(body: FileBody, size_bytes: int) -> bytes:
+def read_whole(body: FileBody | FramedBody, size_bytes: int) -> bytes:
     """Return all of a small file. Blocking.
 
     Raises:

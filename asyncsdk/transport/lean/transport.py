@@ -20,6 +20,8 @@ from asyncsdk.transport.lean.connection import Connection
 from asyncsdk.transport.lean.exchange import Exchange, Waiter
 from asyncsdk.transport.lean.heads import encode_head
 from asyncsdk.transport.lean.sending import BUFFER_BYTES
+from asyncsdk.transport.lean.watching import Watcher
+from asyncsdk.transport.pacing import Turnstile
 from asyncsdk.transport.threads import Threads
 from asyncsdk.transport.tls import TlsConfig
 from asyncsdk.transport.urls import Address, Proxies, split_url
@@ -53,6 +55,12 @@ class LeanTransport:
         tls: How servers are verified.
         max_idle: Connections kept open while nobody uses them.
         threads: Where files are read that the page cache does not hold; None starts an own pool.
+
+    Attributes:
+        watcher: Tells connections that there is something to read.
+        freed: The connection whose exchange is being told of its end: for the next one that begins. None: there is no
+            such one.
+        timed: The limits that the sweep was arranged for last; None: there is no sweep.
     """
 
     def __init__(
@@ -68,6 +76,8 @@ class LeanTransport:
         self.buffer = bytearray(_READ_BYTES)
         self.view = memoryview(self.buffer)
         self.plain = memoryview(bytearray(_READ_BYTES))
+        self.watcher = Watcher(self._loop)
+        self.freed: Connection | None = None
         self._threads = threads or Threads(8)
         self._owns_threads = threads is None
         self._max_idle = max_idle
@@ -80,8 +90,10 @@ class LeanTransport:
         self._buffers: deque[bytearray] = deque(maxlen=4)
         self._sweep: asyncio.TimerHandle | None = None
         self._sweep_seconds = _LONGEST_SWEEP_SECONDS
-        self._timed: Timeouts | None = None
+        self.timed: Timeouts | None = None
         self._refused: dict[Address, float] = {}
+        self.sent_pace: Turnstile | None = None
+        self.received_pace: Turnstile | None = None
         self._closed = False
 
     @staticmethod
@@ -119,18 +131,35 @@ class LeanTransport:
         """
         if self._closed:
             raise ConfigError("the transport is closed")
-        address, exchange.target = split_url(exchange.request.url)
+        request = exchange.request
+        url = request.url
+        connection, self.freed = self.freed, None
+        if connection is not None:
+            # Most go where the one before them went: what follows says the same, at ten times the cost.
+            is_same = url.startswith(connection.root) and url.isascii() and "#" not in url
+            if is_same and (request.method not in NOT_IDEMPOTENT or connection.link.is_quiet()):
+                exchange.address = connection.address
+                exchange.target = url[connection.root_size :].encode("ascii")
+                self._start(connection, exchange)
+                return
+            self.give_back(connection)
+        address, exchange.target = split_url(url)
         exchange.address = address
         idle = self._idle.get(address)
-        if idle and exchange.request.method in NOT_IDEMPOTENT:
-            while idle and not idle[-1].link.is_quiet():
-                idle[-1].close()  # takes itself from the list
+        # One that waited may have been told something that the event loop has not come to yet: its goodbye, or what
+        # would be taken for the reply to this request.
+        while idle and not idle[-1].link.is_quiet():
+            idle[-1].close()  # takes itself from the list
         if idle:
             connection = idle.pop()
             self._idle_count -= 1
             self._start(connection, exchange)
         else:
-            self._head(exchange, b"")  # what cannot be sent needs no connection
+            size = None if request.body is None else request.body.size_bytes
+            try:  # what cannot be sent needs no connection
+                encode_head(request.method, exchange.target, address.authority, request.headers, size)
+            except (ConfigError, TypeError):
+                raise _unsendable(request) from None
             self._connect(exchange)
 
     def abandon(self, exchange: Exchange) -> asyncio.Future[None] | None:
@@ -141,6 +170,22 @@ class LeanTransport:
             exchange.connection.detach()
         exchange.forget_ending()
         return exchange.thread
+
+    def pace(self, sent: Turnstile | None, received: Turnstile | None) -> None:
+        """See `PacedTransport`; small heads and replies without a body are not counted."""
+        self.sent_pace, self.received_pace = sent, received
+
+    def phases(self) -> dict[int, str]:
+        """Return what each request under way that has a connection waits for, by the `id` of the request.
+
+        ``send``, ``reply`` (its first byte), ``head`` or ``body`` (the rest of it); ``thread``: a file that is read or
+        written.
+        """
+        return {
+            id(exchange.request): connection.deadlines.phase if exchange.thread is None else "thread"
+            for connection in self._connections
+            if (exchange := connection.exchange) is not None
+        }
 
     async def aclose(self) -> None:
         """Close all connections. Calling it again does nothing.
@@ -164,6 +209,7 @@ class LeanTransport:
         if waiting and not self._loop.is_closed():
             with anyio.CancelScope(shield=True):
                 await asyncio.wait(waiting)
+        self.watcher.close()
 
     async def _abandon(self, exchange: Exchange) -> None:
         connecting = exchange.connecting
@@ -178,29 +224,21 @@ class LeanTransport:
 
     # --- connections -----------------------------------------------------------------------------------------
 
-    def _head(self, exchange: Exchange, more: bytes, *, absolute: bool = False) -> bytes:
-        request = exchange.request
-        target = exchange.target
-        if absolute:
+    def _start(self, connection: Connection, exchange: Exchange) -> None:
+        link, request, target = connection.link, exchange.request, exchange.target
+        more, hold_seconds = link.proxy_headers, 0.0
+        if self._refused and self._is_worth_asking(exchange):
+            hold_seconds = min(_HOLD_SECONDS, (request.timeouts or self.timeouts).reply / 2)
+            more += b"Expect: 100-continue\r\n"
+        if link.forward:
             target = exchange.address.root[:-1].encode("ascii") + target
         size = None if request.body is None else request.body.size_bytes
         try:
-            return encode_head(request.method, target, exchange.address.authority, request.headers, size, more)
-        except (ConfigError, TypeError):
-            raise ConfigError(
-                "this request cannot be sent, its URL or headers hold what HTTP forbids: " + redact_url(request.url)
-            ) from None
-
-    def _start(self, connection: Connection, exchange: Exchange) -> None:
-        link = connection.link
-        more, hold_seconds = link.proxy_headers, 0.0
-        if self._refused and self._is_worth_asking(exchange):
-            timeouts = exchange.request.timeouts or self.timeouts
-            hold_seconds = min(_HOLD_SECONDS, timeouts.reply / 2)
-            more += b"Expect: 100-continue\r\n"
-        try:
-            head = self._head(exchange, more, absolute=link.forward)
-            connection.start(exchange, head, hold_seconds=hold_seconds)
+            try:
+                head = connection.heads.write(request.method, target, request.headers, size, more)
+            except (ConfigError, TypeError):
+                raise _unsendable(request) from None
+            connection.start(exchange, head, size or 0, hold_seconds=hold_seconds)
         except BaseException:  # a file that cannot be read, a header that cannot be sent: raised again, all of them
             connection.detach()
             raise
@@ -242,6 +280,7 @@ class LeanTransport:
         if self._closed:
             connection.close()
             return
+        connection.deadlines.since = monotonic()
         self._idle.setdefault(connection.address, []).append(connection)
         self._idle_count += 1
         if self._idle_count > self._max_idle:
@@ -309,8 +348,8 @@ class LeanTransport:
 
     def watch(self, timeouts: Timeouts) -> None:
         """Make sure that somebody looks after the deadlines of an exchange that begins."""
-        if timeouts is not self._timed:
-            self._timed = timeouts
+        if timeouts is not self.timed:
+            self.timed = timeouts
             shortest = min(timeouts.idle, timeouts.reply, timeouts.rate_seconds) / 5
             wanted = max(_SHORTEST_SWEEP_SECONDS, min(_LONGEST_SWEEP_SECONDS, shortest))
             if wanted < self._sweep_seconds:
@@ -329,7 +368,15 @@ class LeanTransport:
                 connection.check_time(now)
             elif now - connection.deadlines.since > _IDLE_CONNECTION_SECONDS:
                 connection.close()
+        if self._sweep is not None:
+            return  # what failed just now was followed by something with limits of its own
         if self._connections and not self._closed:
             self._sweep = self._loop.call_later(self._sweep_seconds, self._look_around)
         else:
-            self._sweep_seconds, self._timed = _LONGEST_SWEEP_SECONDS, None
+            self._sweep_seconds, self.timed = _LONGEST_SWEEP_SECONDS, None
+
+
+def _unsendable(request: Request) -> ConfigError:
+    return ConfigError(
+        "this request cannot be sent, its URL or headers hold what HTTP forbids: " + redact_url(request.url)
+    )

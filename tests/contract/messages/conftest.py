@@ -11,7 +11,7 @@ from asyncsdk.platforms.base import Platform
 from asyncsdk.platforms.embedded import EmbeddedPlatform
 from asyncsdk.platforms.rest import RestPlatform
 from asyncsdk.protocol.datasets import DatasetRecord
-from tests.support.messages import new_dataset
+from tests.support.messages import Stored, new_dataset
 from tests.support.server import RunningServer
 
 
@@ -19,6 +19,12 @@ from tests.support.server import RunningServer
 def data(tmp_path: Path) -> Path:
     """The data folder behind the platform."""
     return tmp_path / "data"
+
+
+@pytest.fixture
+def count_objects(data: Path) -> Stored:
+    """How many objects the platform keeps, committed or not."""
+    return lambda: sum(path.is_file() for path in (data / "objects").rglob("*"))
 
 
 @pytest.fixture(params=["embedded", "rest"])

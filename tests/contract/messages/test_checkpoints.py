@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,7 +21,7 @@ from asyncsdk.protocol.checkpoints import (
     PrepareCheckpointDownload,
 )
 from asyncsdk.protocol.models import CreateModel, ModelRecord
-from tests.support.messages import checksum, put, read
+from tests.support.messages import Stored, checksum, put, read
 
 NOBODY = "f" * 24
 
@@ -90,7 +89,7 @@ async def test_best_last_final_and_epochs_are_found(platform: Platform, model: M
             await find(platform, model.id, **facts)
 
 
-async def test_an_epoch_has_one_checkpoint(platform: Platform, model: ModelRecord, data: Path) -> None:
+async def test_an_epoch_has_one_checkpoint(platform: Platform, model: ModelRecord, count_objects: Stored) -> None:
     """A new one replaces it, and its bytes leave the disk; those without an epoch stand side by side."""
     old = await save(platform, model.id, b"old", epoch=1)
     new = await save(platform, model.id, b"newer", epoch=1)
@@ -99,7 +98,7 @@ async def test_an_epoch_has_one_checkpoint(platform: Platform, model: ModelRecor
     with pytest.raises(NotFound):
         await platform.send(GetCheckpoint(model_id=model.id, checkpoint_id=old.id))
     assert (await find(platform, model.id, epoch=1)).id == new.id
-    assert sum(path.is_file() for path in (data / "objects").rglob("*")) == 3
+    assert count_objects() == 3
 
 
 async def test_they_are_listed_in_order_of_commit(platform: Platform, model: ModelRecord) -> None:
@@ -121,14 +120,14 @@ async def test_they_are_listed_in_order_of_commit(platform: Platform, model: Mod
         await platform.send(ListCheckpoints(model_id=model.id, sort=("sequence",)))
 
 
-async def test_a_deleted_checkpoint_is_gone(platform: Platform, model: ModelRecord, data: Path) -> None:
+async def test_a_deleted_checkpoint_is_gone(platform: Platform, model: ModelRecord, count_objects: Stored) -> None:
     made = await save(platform, model.id, b"1", is_best=True)
     message = DeleteCheckpoint(model_id=model.id, checkpoint_id=made.id)
     await platform.send(message)
     for gone in (message, PrepareCheckpointDownload(model_id=model.id, checkpoint_id=made.id)):
         with pytest.raises(NotFound):
             await platform.send(gone)
-    assert not [path for path in (data / "objects").rglob("*") if path.is_file()]
+    assert count_objects() == 0
 
 
 async def test_what_cannot_be_committed_is_refused(platform: Platform, model: ModelRecord) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -24,7 +23,7 @@ from asyncsdk.protocol.predictions import (
     SentRowPart,
     UploadPredictionRows,
 )
-from tests.support.messages import checksum, list_all, new_dataset, put, upload
+from tests.support.messages import Stored, checksum, list_all, new_dataset, put, upload
 
 BOX = {"category": "car", "score": 0.5, "bbox": [1, 2, 3.5, 4]}
 
@@ -147,10 +146,10 @@ async def test_numbers_that_json_does_not_have_are_refused(platform: Platform, d
 
 
 async def test_parts_are_stored_and_lines_counted_across_them(
-    platform: Platform, dataset: DatasetRecord, data: Path
+    platform: Platform, dataset: DatasetRecord, count_objects: Stored
 ) -> None:
     """Blank lines count and are no rows; the last line needs no end; the parts are removed."""
-    before = len([path for path in (data / "objects").rglob("*") if path.is_file()])
+    before = count_objects()
     first = await send_part(platform, dataset.id, ndjson(row("0.jpg"), b"\n", b"  \r\n", b"{broken\n", row("1.jpg")))
     second = await send_part(platform, dataset.id, ndjson(row("9.jpg"), row("2.jpg")).rstrip(), first_line=6)
     message = CommitPredictionParts(dataset_id=dataset.id, task="detect", parts=(first, second))
@@ -158,7 +157,7 @@ async def test_parts_are_stored_and_lines_counted_across_them(
     assert (reply.accepted, reply.refused) == (3, 2)
     assert [problem.line for problem in reply.problems] == [4, 6]
     assert set(await stored(platform, dataset.id)) == {"0.jpg", "1.jpg", "2.jpg"}
-    assert len([path for path in (data / "objects").rglob("*") if path.is_file()]) == before
+    assert count_objects() == before
 
 
 async def test_a_row_nested_too_deeply_to_be_stored_is_refused_alone(

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -243,7 +244,7 @@ def test_a_crash_while_files_are_removed(data: Path, backend: Backend, monkeypat
     with monkeypatch.context() as patch:
         patch.setattr(backend.objects, "remove", remove_and_crash)
         patch.setattr(backend.objects, "publish", publish)
-        again = first.model_copy(update={"entries": (first.entries[0].model_copy(update={"path": "b"}),)})
+        again = first.model_copy(update={"entries": (replace(first.entries[0], path="b"),)})
         (reply,) = backend.handle(again, backend.owner(), FileMinter(backend.objects)).entries
     assert (reply.verdict, reply.problem.code) == ("refused", "not_found")
     check_whole(backend)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -23,7 +23,7 @@ from asyncsdk.protocol.uploads import (
     RenewUploads,
     UploadEntry,
 )
-from tests.support.messages import checksum, commit_entry, list_all, new_dataset, prepare, put, read, upload
+from tests.support.messages import Stored, checksum, commit_entry, list_all, new_dataset, prepare, put, read, upload
 
 NOBODY = "f" * 24
 NFC = unicodedata.normalize("NFC", "caf\u00e9.jpg")
@@ -42,10 +42,6 @@ async def send(platform: Platform, dataset_id: str, path: str, data: bytes, **fa
     (prepared,) = await prepare(platform, dataset_id, asked, "overwrite")
     await put(prepared.target, data)
     return commit_entry(path, prepared.key, data, **facts)
-
-
-def files_below(folder: Path) -> int:
-    return sum(path.is_file() for path in folder.rglob("*"))
 
 
 # --- prepare ---
@@ -68,10 +64,10 @@ async def test_a_thousand_deep_paths_are_prepared_and_still_meet_what_stands_in_
     assert [reply.verdict for reply in replies] == ["refused"] + ["upload"] * 999
 
 
-async def test_preparing_writes_nothing(platform: Platform, dataset: DatasetRecord, data: Path) -> None:
+async def test_preparing_writes_nothing(platform: Platform, dataset: DatasetRecord, count_objects: Stored) -> None:
     await prepare(platform, dataset.id, [UploadEntry(path=f"{n}", size_bytes=3) for n in range(1000)])
     assert await platform.send(GetDataset(dataset_id=dataset.id)) == dataset
-    assert files_below(data / "objects") == 0
+    assert count_objects() == 0
 
 
 @pytest.mark.parametrize(
@@ -126,7 +122,7 @@ async def test_preparing_for_a_dataset_that_is_not_there(platform: Platform) -> 
 # --- commit ---
 
 
-async def test_what_is_committed_comes_back(platform: Platform, dataset: DatasetRecord, data: Path) -> None:
+async def test_what_is_committed_comes_back(platform: Platform, dataset: DatasetRecord, count_objects: Stored) -> None:
     """Byte for byte, with its checksum, validator, metadata, and a dense position in the order of the batch."""
     files = {NFC: b"composed", NFD: b"decomposed", "empty": b"", "A": b"upper", "a": b"lower", "deep/er/x": b"x" * 9999}
     replies = await upload(platform, dataset.id, files, metadata={"k": [1]})
@@ -144,7 +140,7 @@ async def test_what_is_committed_comes_back(platform: Platform, dataset: Dataset
     assert [await read(origin) for origin in origins] == list(files.values())
     now = await platform.send(GetDataset(dataset_id=dataset.id))
     assert (now.item_count, now.size_bytes) == (6, sum(map(len, files.values())))
-    assert files_below(data / "objects") == 6
+    assert count_objects() == 6
 
 
 async def test_committing_again_changes_nothing(platform: Platform, dataset: DatasetRecord) -> None:
@@ -159,7 +155,9 @@ async def test_committing_again_changes_nothing(platform: Platform, dataset: Dat
     assert (await platform.send(GetDataset(dataset_id=dataset.id))).item_count == 1
 
 
-async def test_a_replaced_item_keeps_id_and_position(platform: Platform, dataset: DatasetRecord, data: Path) -> None:
+async def test_a_replaced_item_keeps_id_and_position(
+    platform: Platform, dataset: DatasetRecord, count_objects: Stored
+) -> None:
     """Its validator changes, its metadata stays unless new one is given, and the old bytes leave the disk."""
     await upload(platform, dataset.id, {"a": b"one", "b": b"two"}, metadata={"k": 1})
     before = (await list_all(platform, dataset.id))[0]
@@ -175,16 +173,18 @@ async def test_a_replaced_item_keeps_id_and_position(platform: Platform, dataset
     assert (await list_all(platform, dataset.id))[0].metadata == {}
     now = await platform.send(GetDataset(dataset_id=dataset.id))
     assert (now.item_count, now.size_bytes) == (2, 8)
-    assert files_below(data / "objects") == 2
+    assert count_objects() == 2
 
 
-async def test_an_equal_item_stands_under_skip_same(platform: Platform, dataset: DatasetRecord, data: Path) -> None:
+async def test_an_equal_item_stands_under_skip_same(
+    platform: Platform, dataset: DatasetRecord, count_objects: Stored
+) -> None:
     """Its second copy is dropped; under ``overwrite`` it would replace."""
     (made,) = await upload(platform, dataset.id, {"a": b"one"})
     entry = await send(platform, dataset.id, "a", b"one")
     (reply,) = await commit(platform, dataset.id, entry)
     assert (reply.verdict, reply.item_id, reply.etag) == ("unchanged", made.item_id, made.etag)
-    assert files_below(data / "objects") == 1
+    assert count_objects() == 1
     entry = await send(platform, dataset.id, "a", b"one")
     (reply,) = await commit(platform, dataset.id, entry, on_existing="overwrite")
     assert (reply.verdict, reply.etag != made.etag) == ("replaced", True)
@@ -209,9 +209,9 @@ async def test_bytes_that_never_arrived_are_refused(platform: Platform, dataset:
         platform,
         dataset.id,
         commit_entry("unsent", unsent.key, b"1"),
-        other.model_copy(update={"size_bytes": 4}),
+        replace(other, size_bytes=4),
         good,
-        other.model_copy(update={"crc32c": "00000000"}),
+        replace(other, crc32c="00000000"),
     )
     assert [reply.verdict for reply in replies] == ["refused", "refused", "created", "refused"]
     assert {reply.problem.code for reply in replies if reply.problem} == {"not_found"}
@@ -224,7 +224,7 @@ async def test_a_key_is_good_for_its_dataset_only(platform: Platform, dataset: D
     """A forged one, and one of another dataset, refuse their entries."""
     elsewhere = await new_dataset(platform, "elsewhere")
     foreign = await send(platform, elsewhere.id, "a", b"one")
-    forged = foreign.model_copy(update={"key": make_id() + "-" + "0" * 32})
+    forged = replace(foreign, key=make_id() + "-" + "0" * 32)
     replies = await commit(platform, dataset.id, foreign, forged)
     assert [reply.problem.code for reply in replies if reply.problem] == ["permission_denied"] * 2
     assert await list_all(platform, dataset.id) == []
@@ -250,7 +250,7 @@ async def test_the_id_of_another_item_is_refused(platform: Platform, dataset: Da
 
 
 async def test_the_later_of_two_entries_for_one_path_wins(
-    platform: Platform, dataset: DatasetRecord, data: Path
+    platform: Platform, dataset: DatasetRecord, count_objects: Stored
 ) -> None:
     """As if they had come one after the other; under ``fail`` the later one is refused."""
     for path, on_existing, verdicts, content in (
@@ -266,22 +266,24 @@ async def test_the_later_of_two_entries_for_one_path_wins(
     now = await platform.send(GetDataset(dataset_id=dataset.id))
     assert (now.item_count, now.size_bytes) == (3, 17)
     # The bytes of the refused one wait for a commit that takes them, or for the sweep.
-    assert files_below(data / "objects") == 4
+    assert count_objects() == 4
     assert [item.position for item in await list_all(platform, dataset.id)] == [0, 1, 2]
 
 
-async def test_one_object_may_stand_at_two_paths(platform: Platform, dataset: DatasetRecord, data: Path) -> None:
+async def test_one_object_may_stand_at_two_paths(
+    platform: Platform, dataset: DatasetRecord, count_objects: Stored
+) -> None:
     """It is counted: its bytes leave the disk with the last of them."""
     entry = await send(platform, dataset.id, "a", b"shared")
-    second = entry.model_copy(update={"path": "b", "item_id": make_id()})
-    third = entry.model_copy(update={"path": "c", "item_id": make_id()})
+    second = replace(entry, path="b", item_id=make_id())
+    third = replace(entry, path="c", item_id=make_id())
     await commit(platform, dataset.id, entry, second)
     (late,) = await commit(platform, dataset.id, third)
     assert late.verdict == "created"
     for left in (2, 1, 0):
         items = await list_all(platform, dataset.id)
         await platform.send(DeleteItems(dataset_id=dataset.id, item_ids=(items[0].id,)))
-        assert files_below(data / "objects") == min(left, 1)
+        assert count_objects() == min(left, 1)
 
 
 @pytest.mark.parametrize(

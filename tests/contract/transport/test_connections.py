@@ -8,7 +8,7 @@ import contextlib
 import pytest
 
 from asyncsdk.errors import AsyncSDKError, ConnectionFailed
-from asyncsdk.transport.base import Transport
+from asyncsdk.transport.base import BytesBody, Request, Transport
 from tests.contract.transport.conftest import MakeServer, MakeTransport
 from tests.support.http_server import HttpServer, close, reply_then_close
 from tests.support.wire.scripts import OK, Ending, end, polite, sized, then
@@ -131,6 +131,32 @@ async def test_bytes_after_a_reply_answer_nobody(
     await get(transport, server.url("/"))
     await asyncio.sleep(3 * pause)
     assert (await get(transport, server.url("/"))).body == b"ok"
+    assert server.connections == 2
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "POST"])
+@pytest.mark.parametrize("extra", [SMUGGLED, b"\r\n"])
+async def test_what_came_unnoticed_is_seen_before_a_connection_is_used_again(
+    transport: Transport, wire: MakeServer, method: str, extra: bytes
+) -> None:
+    """While the event loop is busy nobody is told of it; it lies in the socket, and is there to be found."""
+    may_say_more = asyncio.Event()
+
+    async def script(connection: Wire) -> None:
+        await connection.request()
+        await connection.send(OK)
+        await may_say_more.wait()
+        await connection.send(extra)
+        await connection.request()
+        await connection.send(SMUGGLED)
+
+    server = await wire(script, polite())
+    await get(transport, server.url("/"))
+    may_say_more.set()
+    await asyncio.sleep(0)  # the server's turn, and ours again before the loop looks at any socket
+    body = None if method == "GET" else BytesBody(b"x")
+    reply = await transport.send(Request(method, server.url("/"), body=body))
+    assert reply.body == b"ok"
     assert server.connections == 2
 
 

@@ -56,3 +56,9 @@ class Certificates:
             context.verify_mode = ssl.CERT_REQUIRED
             self._ca.configure_trust(context)
         return context
+
+    def stranger(self) -> ssl.SSLContext:
+        """Return the context of a server whose certificate only an authority vouches for that nobody trusts."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        trustme.CA().issue_cert("localhost", "127.0.0.1", "::1").configure_cert(context)
+        return context

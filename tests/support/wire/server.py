@@ -45,9 +45,15 @@ class Wire:
     """
 
     def __init__(
-        self, number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, server: WireServer
+        self,
+        number: int,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        sock: socket.socket,
+        server: WireServer,
     ) -> None:
         self.number = number
+        self._socket = sock  # a transport that is closed no longer knows its own
         self.reader = reader
         self.writer = writer
         self.server = server
@@ -66,7 +72,7 @@ class Wire:
         method, target, _ = first.split(" ")
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines if line)}
         seen = Seen(method, target, head, headers, connection=self.number)
-        self.server.requests.append(seen)
+        self.server.saw(seen)
         return seen
 
     async def request(self) -> Seen:
@@ -100,15 +106,14 @@ class Wire:
 
     def reset(self) -> None:
         """End with RST: what the kernel has not sent yet is lost too."""
-        sock: socket.socket = self.writer.get_extra_info("socket")
-        if sock.fileno() >= 0:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        if self._socket.fileno() >= 0:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.drop()
 
     def drop(self) -> None:
         """Close the socket at once: FIN, under TLS without close_notify. Closed already: nothing happens."""
         # asyncio cannot abort a connection that it closed after writing out what was left.
-        if self.writer.get_extra_info("socket").fileno() >= 0:
+        if self._socket.fileno() >= 0:
             self.writer.transport.abort()
 
     async def close(self) -> None:
@@ -139,10 +144,12 @@ class WireServer:
         tls: Context of a TLS server; None: plain.
         receive_buffer: Bytes that the kernel holds for a script that does not read; None: the kernel decides.
         host: A loopback address.
+        port: Where to listen; 0: a free one.
+        keeps_requests: Whether ``requests`` grows; turn it off for long runs.
 
     Attributes:
         requests: Every request whose head was read, in order.
-        connections: How many were accepted.
+        connections: How many were accepted; ``open_connections`` of them are there still.
         errors: What scripts raised, other than the end of their connection; raised again when the server stops.
     """
 
@@ -152,41 +159,55 @@ class WireServer:
         tls: ssl.SSLContext | None = None,
         receive_buffer: int | None = None,
         host: str = "127.0.0.1",
+        port: int = 0,
+        keeps_requests: bool = True,
     ) -> None:
         self._scripts = scripts
         self._tls = tls
         self._receive_buffer = receive_buffer
         self._host = host
-        self._server: asyncio.Server | None = None
+        self._wanted_port = port
+        self._keeps_requests = keeps_requests
+        # The limit is what asyncio itself takes from the kernel ahead of the script; twice that, then it stops.
+        self._limit = _HEAD_LIMIT if receive_buffer is None else 64 * 1024
+        self._listener: socket.socket | None = None
+        self._accepting: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self.requests: list[Seen] = []
         self.connections = 0
+        self.open_connections = 0
         self.errors: list[Exception] = []
         self.port = 0
 
     async def __aenter__(self) -> Self:
         family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
         # Named, or asyncio does not know that it is TCP and leaves Nagle's algorithm on.
-        listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        listener = self._listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if self._receive_buffer is not None:  # accepted sockets inherit it
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer)
-        listener.bind((self._host, 0))
-        # The limit is what asyncio itself takes from the kernel ahead of the script; twice that, then it stops.
-        limit = _HEAD_LIMIT if self._receive_buffer is None else 64 * 1024
-        self._server = await asyncio.start_server(self._accept, sock=listener, limit=limit, ssl=self._tls)
+        listener.setblocking(False)
+        try:
+            listener.bind((self._host, self._wanted_port))
+            listener.listen(1024)
+        except OSError:
+            listener.close()
+            raise
         self.port = listener.getsockname()[1]
+        self._accepting = asyncio.create_task(self._accept_all(listener))
         return self
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        assert self._server is not None
-        self._server.close()
+        assert self._listener is not None
+        assert self._accepting is not None
+        self._accepting.cancel()
+        await asyncio.gather(self._accepting, return_exceptions=True)
+        self._listener.close()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._server.wait_closed()
         if exc is None and self.errors:
             raise self.errors[0]
 
@@ -195,21 +216,51 @@ class WireServer:
         scheme = "http" if self._tls is None else "https"
         return f"{scheme}://{host or self._host}:{self.port}{target}"
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        self.connections += 1
-        wire = Wire(self.connections, reader, writer, self)
+    def saw(self, seen: Seen) -> None:
+        """Keep a request whose head was read, unless told not to."""
+        if self._keeps_requests:
+            self.requests.append(seen)
+
+    async def admit(self, number: int, sock: socket.socket) -> ssl.SSLContext | None:
+        """Return what connection *number* speaks: TLS with this context, or plain bytes.
+
+        For servers that treat some connections badly before a script sees them: raise `ConnectionError` to end one.
+        """
+        return self._tls
+
+    async def _accept_all(self, listener: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            sock, _ = await loop.sock_accept(listener)
+            self.connections += 1
+            task = asyncio.create_task(self._accept(self.connections, sock))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _accept(self, number: int, sock: socket.socket) -> None:
+        self.open_connections += 1
+        wire: Wire | None = None
         try:
-            await self._scripts[min(wire.number, len(self._scripts)) - 1](wire)
+            wire = await self._open(number, sock)
+            await self._scripts[min(number, len(self._scripts)) - 1](wire)
             await wire.close()
-        except (ConnectionError, EOFError, ssl.SSLError, asyncio.CancelledError):
+        except (ConnectionError, EOFError, TimeoutError, ssl.SSLError, asyncio.CancelledError):
             pass  # the client went away, or the test is over
         except Exception as error:  # noqa: BLE001 - whatever a script raised is raised again when the server stops
             self.errors.append(error)
         finally:
-            wire.drop()
-            with contextlib.suppress(ConnectionError, ssl.SSLError, asyncio.CancelledError):
-                await writer.wait_closed()
-            self._tasks.discard(task)
+            if wire is None:
+                sock.close()
+            else:
+                wire.drop()
+                with contextlib.suppress(ConnectionError, TimeoutError, ssl.SSLError, asyncio.CancelledError):
+                    await wire.writer.wait_closed()
+            self.open_connections -= 1
+
+    async def _open(self, number: int, sock: socket.socket) -> Wire:
+        loop = asyncio.get_running_loop()
+        tls = await self.admit(number, sock)
+        reader = asyncio.StreamReader(limit=self._limit)
+        protocol = asyncio.StreamReaderProtocol(reader)
+        transport, _ = await loop.connect_accepted_socket(lambda: protocol, sock, ssl=tls)
+        return Wire(number, reader, asyncio.StreamWriter(transport, protocol, reader, loop), sock, self)

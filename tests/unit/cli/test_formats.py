@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import pytest
 
-from asyncsdk.cli.formats import TableWriter, cell, human_size, parse_assignment, parse_json_or_text, parse_size
+from asyncsdk.cli.formats import (
+    TableWriter,
+    cell,
+    human_size,
+    parse_assignment,
+    parse_bandwidth,
+    parse_concurrency,
+    parse_duration,
+    parse_json_or_text,
+    parse_positive,
+    parse_size,
+)
+from asyncsdk.engine import Bandwidth
 from asyncsdk.errors import ConfigError
 
 
@@ -90,3 +103,46 @@ def test_table_is_aligned_over_batches() -> None:
     table = TableWriter(["NAME", "SIZE#"])
     assert list(table.lines([["a", "1"], ["bcdef", "22"]])) == ["NAME   SIZE", "a         1", "bcdef    22"]
     assert list(table.lines([["x" * 7, "3"]])) == ["xxxxxxx     3"]
+
+
+@pytest.mark.parametrize(
+    ("text", "up", "down"),
+    [
+        ("10MB", 10_000_000, 10_000_000),
+        ("1KiB:2KiB", 1024, 2048),
+        (":5", None, 5),
+        ("5:", 5, None),
+    ],
+)
+def test_bandwidths(text: str, up: int | None, down: int | None) -> None:
+    assert parse_bandwidth(text) == Bandwidth(up, down)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90", 90), ("0.5s", 0.5), ("30m", 1800), ("8h", 28800), (" 2d ", 172800)]
+)
+def test_durations(text: str, seconds: float) -> None:
+    assert parse_duration(text) == seconds
+
+
+def test_requests_at_once_are_a_number_or_auto() -> None:
+    assert (parse_concurrency("auto"), parse_concurrency("12")) == ("auto", 12)
+
+
+@pytest.mark.parametrize(
+    ("parse", "text"),
+    [
+        (parse_bandwidth, ":"),
+        (parse_bandwidth, "fast"),
+        (parse_bandwidth, "0"),
+        (parse_duration, "h"),
+        (parse_duration, "-1s"),
+        (parse_duration, "nan"),
+        (parse_positive, "0"),
+        (parse_positive, "inf"),
+        (parse_concurrency, "many"),
+    ],
+)
+def test_limits_that_cannot_be_read(parse: Callable[[str], object], text: str) -> None:
+    with pytest.raises(ConfigError):
+        parse(text)

@@ -314,7 +314,7 @@ async def test_an_expired_url_is_renewed_once_by_the_servers_clock(engine: Engin
     outcomes = [outcome async for outcome in _drain(engine, feed)]
     assert outcomes[0].data == b"data"
     assert feed.renewals == [1]
-    still = UrlOrigin(server.url("/old"), expires_at=2_000_000_001.0)
+    still = UrlOrigin(server.url("/old"), expires_at=2_000_000_060.0)
     feed = RecordingFeed([Download(still)], on_renew=lambda transfer, first: fresh)
     outcomes = [outcome async for outcome in _drain(engine, feed)]
     assert isinstance(outcomes[0].error, PermissionDenied)

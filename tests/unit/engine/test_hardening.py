@@ -30,8 +30,9 @@ from asyncsdk.engine import (
 )
 from asyncsdk.engine.budget import process_budget
 from asyncsdk.engine.config import MiB
+from asyncsdk.engine.expiry import Clocks, parse_http_date
 from asyncsdk.engine.replies import content_range
-from asyncsdk.engine.retries import has_expired, parse_http_date, parse_retry_after
+from asyncsdk.engine.retries import parse_retry_after
 from asyncsdk.engine.sinks import BufferSink, SpoolFile
 from asyncsdk.errors import (
     BadRequest,
@@ -230,7 +231,7 @@ def test_impossible_numbers_in_headers_are_no_answer() -> None:
     far = "Mon, 01 Jan 99999999999999999999 00:00:00 GMT"
     assert parse_http_date(far) is None
     assert parse_retry_after({"retry-after": far}) is None
-    assert not has_expired("http://h/?x-amz-date=20200101T000000Z&x-amz-expires=²", None, {"date": far})
+    assert not Clocks().explains(403, "http://h/?x-amz-date=20200101T000000Z&x-amz-expires=²", None, {"date": far})
     assert content_range({"content-range": f"bytes 0-{'9' * 5000}/*"}) is None
     assert content_range({"content-range": f"bytes 0-1/{'9' * 5000}"}) is None
 
@@ -281,7 +282,7 @@ async def test_unchecked_sources_may_change(server: HttpServer, tmp_path: Path, 
     thread = threading.Thread(target=touch)
     thread.start()
     try:
-        async with Engine(config(check_source=False)) as engine:
+        async with Engine(config(source_changed="accept")) as engine:
             for number in range(5):
                 with path.open("rb") as file:
                     if kind == "copy":

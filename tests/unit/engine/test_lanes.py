@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from asyncsdk.engine.lanes import Lane, LaneName, Slots
 
@@ -62,3 +63,63 @@ async def test_an_item_is_not_lost_with_a_cancelled_worker() -> None:
     lane.put(7)
     first.cancel()
     assert await second == 7
+
+
+async def test_each_lane_has_its_own_limit_beside_that_of_both() -> None:
+    slots = Slots(5, small=2, part=4)
+    assert [slots.try_take("small") for _ in range(3)] == [True, True, False]
+    assert [slots.try_take("part") for _ in range(4)] == [True, True, True, False]
+    assert slots.free == 0
+    slots.release("small")
+    assert slots.try_take("part")  # what one lane does not use the other one may, up to its own limit
+    slots.release("part")
+    assert (slots.used("small"), slots.used("part")) == (1, 3)
+
+
+async def test_those_that_wait_are_served_when_there_become_more() -> None:
+    slots = Slots(10, small=1, part=1)
+    grown: list[int] = []
+    slots.has_grown.append(lambda: grown.append(slots.small_limit))
+    served: list[str] = []
+
+    def taker(name: str) -> Callable[[], bool]:
+        return lambda: served.append(name) is None  # type: ignore[func-returns-value]  # it is True
+
+    assert slots.try_take("small")
+    slots.wait("small", taker("a"))
+    slots.wait("small", taker("b"))
+    assert served == []
+    slots.resize(small=2)
+    assert (served, grown) == (["a"], [2])
+    slots.resize(small=1)
+    assert grown == [2]
+    slots.release("small")
+    assert served == ["a"]  # there is one fewer now
+    slots.release("small")
+    assert served == ["a", "b"]
+
+
+async def test_a_slot_is_wanted_by_those_it_would_help() -> None:
+    """Small objects give way to parts that wait for a slot of both, not to parts that have all that is theirs."""
+    slots = Slots(2, small=2, part=1)
+    assert slots.try_take("part")
+    slots.wait("part", lambda: True)
+    assert slots.try_take("small")
+    assert not slots.is_wanted
+    slots.resize(part=2)
+    assert slots.is_wanted
+    slots.release("small")
+    assert slots.used("part") == 2
+    assert not slots.is_wanted
+
+
+async def test_who_has_more_than_there_are_gives_back() -> None:
+    slots = Slots(4)
+    assert all(slots.try_take("small") for _ in range(4))
+    slots.resize(small=2)
+    assert slots.is_wanted
+    slots.release("small")
+    assert slots.is_wanted
+    slots.release("small")
+    assert not slots.is_wanted
+    assert not slots.try_take("small")

@@ -14,7 +14,7 @@ from asyncsdk.checksums import crc32c, crc32c_hex
 from asyncsdk.engine import Engine, MultipartTarget, Upload
 from asyncsdk.engine.budget import process_budget
 from asyncsdk.engine.config import MiB
-from asyncsdk.engine.multipart import part_count
+from asyncsdk.engine.parted.sending import part_count
 from asyncsdk.errors import (
     BadRequest,
     ChecksumMismatch,
@@ -74,6 +74,16 @@ async def test_a_failed_part_alone_is_sent_again(engine: Engine, server: HttpSer
     assert server.objects["/m"] == data
     assert len(server.of("PUT")) <= 4 + 3
     assert 1 < outcome.attempts <= 4
+
+
+async def test_a_part_that_a_later_attempt_took_over_is_sent_again(engine: Engine, server: HttpServer) -> None:
+    """Our platform's answer to the slower of two attempts at a part; the later one may have failed by now."""
+    data = os.urandom(2 * MiB)
+    body = b'{"error": {"code": "superseded", "message": "a newer attempt at part 1 took over"}}'
+    server.script("/m", answer(409, body, {"Content-Type": "application/json"}))
+    outcome = await engine.upload(data, multipart_target(server, 2))
+    assert server.objects["/m"] == data
+    assert outcome.attempts > 1
 
 
 async def test_a_refused_part_aborts_once_and_tells_why(engine: Engine, server: HttpServer) -> None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from email.utils import formatdate
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from asyncsdk.engine import RetryPolicy
 from asyncsdk.engine.pace import Pace
-from asyncsdk.engine.retries import has_expired, parse_retry_after, wait_before_next
+from asyncsdk.engine.retries import parse_retry_after, wait_before_next
 from asyncsdk.errors import ConnectionFailed, RateLimited
 
 POLICY = RetryPolicy(wait_initial_seconds=1.0, wait_max_seconds=8.0, retry_after_max_seconds=30.0)
@@ -38,28 +37,6 @@ def test_retry_after_is_seconds_or_a_date_of_the_servers_clock() -> None:
     assert parse_retry_after({"retry-after": formatdate(now - 20, usegmt=True), "date": date}) == 0
     assert parse_retry_after({"retry-after": "soon"}) is None
     assert parse_retry_after({"retry-after": "9" * 400}) is not None
-
-
-@pytest.mark.parametrize(
-    "query",
-    [
-        "X-Amz-Date=20300101T000000Z&X-Amz-Expires=3600",
-        "X-Goog-Date=20300101T000000Z&X-Goog-Expires=3600",
-        "Expires=1893459600&Signature=x",
-        "se=2030-01-01T01%3A00%3A00Z&sig=x",
-    ],
-)
-def test_expiry_stands_in_the_url_and_goes_by_the_servers_clock(query: str) -> None:
-    expiry = 1_893_459_600
-    url = f"http://h/p?{query}"
-    assert not has_expired(url, None, {"date": formatdate(expiry - 1, usegmt=True)})
-    assert has_expired(url, None, {"date": formatdate(expiry, usegmt=True)})
-    assert not has_expired(url, float(expiry + 9), {"date": formatdate(expiry, usegmt=True)})
-
-
-@pytest.mark.parametrize("query", ["", "Expires=soon", "X-Amz-Date=x&X-Amz-Expires=3", "se=2000-01-01T00:00:00Z"])
-def test_a_url_that_names_no_expiry_never_expires(query: str) -> None:
-    assert not has_expired(f"http://h/p?{query}", None, {})
 
 
 def test_the_feed_is_asked_for_two_seconds_of_work() -> None:

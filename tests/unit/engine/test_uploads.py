@@ -225,7 +225,7 @@ async def test_a_refusal_because_the_file_changed_says_that(engine: Engine, serv
     async def refuse(connection: Connection, request: Received) -> bool:
         await connection.read_body(request)
         os.utime(path, (1, 1))
-        await connection.reply(400, b"<Error><Code>BadDigest</Code></Error>")
+        await connection.reply(400, b"<Error><Code>InvalidRequest</Code></Error>")
         return True
 
     server.script("/o", refuse)

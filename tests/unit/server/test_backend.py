@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +139,7 @@ def test_a_size_that_the_bytes_do_not_have_is_refused_also_beside_the_right_one(
     backend: Backend, send: Send, dataset: DatasetRecord
 ) -> None:
     good = sent(backend, send, dataset, "good")
-    bad = good.model_copy(update={"item_id": make_id(), "path": "bad", "size_bytes": 999})
+    bad = replace(good, item_id=make_id(), path="bad", size_bytes=999)
     assert [answer.verdict for answer in commit(send, dataset, bad, good, bad)] == ["refused", "created", "refused"]
     assert [(item.path, item.size_bytes) for item in send(ListItems(dataset_id=dataset.id)).entries] == [("good", 5)]
 
@@ -175,7 +176,7 @@ def test_other_bytes_under_a_key_that_is_committed_are_refused(
     with Arrival(backend.objects, entry.key[:24], Expected(5)) as arrival:
         arrival.write([b"other"])
         digest = arrival.finish()
-    other = entry.model_copy(update={"item_id": make_id(), "path": "b", "crc32c": digest})
+    other = replace(entry, item_id=make_id(), path="b", crc32c=digest)
     (answer,) = commit(send, dataset, other)
     assert answer.problem is not None
     assert (answer.verdict, answer.problem.code) == ("refused", "conflict")
@@ -189,8 +190,8 @@ def test_bytes_that_are_superfluous_at_one_path_stay_when_another_has_them(
     first, second = sent(backend, send, dataset, "a"), sent(backend, send, dataset, "b")
     commit(send, dataset, first, second)
     third = sent(backend, send, dataset, "c")
-    at_a = second.model_copy(update={"item_id": make_id(), "path": "a"})
-    third_at_a = third.model_copy(update={"item_id": make_id(), "path": "a"})
+    at_a = replace(second, item_id=make_id(), path="a")
+    third_at_a = replace(third, item_id=make_id(), path="a")
     assert [answer.verdict for answer in commit(send, dataset, at_a, third_at_a, third)] == [
         "unchanged",
         "unchanged",
@@ -198,7 +199,7 @@ def test_bytes_that_are_superfluous_at_one_path_stay_when_another_has_them(
     ]
     for entry in (first, second, third):
         assert backend.objects.staged_size(entry.key[:24], DIGEST) == len(BYTES)
-    fourth = sent(backend, send, dataset, "d").model_copy(update={"path": "a"})
+    fourth = replace(sent(backend, send, dataset, "d"), path="a")
     assert commit(send, dataset, fourth)[0].verdict == "unchanged"
     assert backend.objects.staged_size(fourth.key[:24], DIGEST) is None
 
@@ -229,10 +230,10 @@ def test_ids_that_are_greater_than_all_others_do_not_hide_what_is_stored(
 ) -> None:
     """Clients make ids; those of old batches may come late, and one may come from a clock that is wrong."""
     late = sent(backend, send, dataset, "late")
-    future = sent(backend, send, dataset, "future").model_copy(update={"item_id": "f" * 24})
+    future = replace(sent(backend, send, dataset, "future"), item_id="f" * 24)
     assert commit(send, dataset, future)[0].verdict == "created"
     assert commit(send, dataset, late)[0].verdict == "created"
-    again = sent(backend, send, dataset, "again").model_copy(update={"item_id": late.item_id})
+    again = replace(sent(backend, send, dataset, "again"), item_id=late.item_id)
     (answer,) = commit(send, dataset, again)
     assert answer.problem is not None
     assert (answer.verdict, answer.problem.code) == ("refused", "conflict")

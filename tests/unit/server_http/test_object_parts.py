@@ -146,7 +146,7 @@ def test_sizes_of_parts_are_checked_when_they_arrive(server: RunningServer) -> N
     object_id, target = target_of(server, 2 * PART - 1)
     for url, size in ((0, PART - 1), (0, PART + 1), (1, PART), (1, PART - 2)):
         reply = httpx.put(target.part_urls[url], content=b"x" * size)
-        assert (reply.status_code, reply.json()["error"]["code"]) == (400, "invalid_part")
+        assert (reply.status_code, reply.json()["error"]["code"]) == (400, "incomplete")
     assert len(target.part_urls) == 2
     _, unknown = target_of(server, None)
     assert httpx.put(unknown.part_urls[0], content=b"x" * (PART + 1)).status_code == 400

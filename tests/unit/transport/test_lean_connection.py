@@ -18,7 +18,7 @@ import pytest
 from asyncsdk.checksums import Crc32c
 from asyncsdk.errors import AsyncSDKError, ConfigError, ConnectionFailed, RequestTimeout
 from asyncsdk.transport.base import Body, BytesBody, FileBody, Reply, ReplyHead, Request, Sink, Timeouts
-from asyncsdk.transport.lean import LeanTransport
+from asyncsdk.transport.lean import LeanTransport, connecting
 from asyncsdk.transport.lean import transport as lean_transport
 from asyncsdk.transport.lean.exchange import Exchange
 from asyncsdk.transport.lean.pipe import TlsPipe
@@ -166,6 +166,56 @@ async def test_an_exchange_abandoned_while_it_counts_is_told_nothing(
         assert exchange.ends == []
         assert len(counted) <= calls
         assert (await put(transport, server.url(), b"x")).body == b"ok"
+
+
+# --- the next one --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["PUT", "POST"])
+async def test_what_begins_when_it_is_told_goes_on_the_same_connection(transport: LeanTransport, method: str) -> None:
+    """One after the other, each in the call that tells of the one before; the last one leaves it for whoever comes."""
+    async with WireServer(polite()) as server:
+        ended: list[Told] = []
+
+        def begin() -> None:
+            if len(ended) < 5:
+                url = server.url(f"/{len(ended)}?a=b%2F\xe9#not sent")
+                ended.append(Told(Request(method, url, body=BytesBody(b"body"), timeouts=PATIENT), begin))
+                transport.begin(ended[-1])
+
+        begin()
+        await wait_for(lambda: len(ended) == 5 and ended[-1].ends)
+        assert [type(end) for one in ended for end in one.ends] == [Reply] * 5
+        assert server.connections == 1
+        assert [request.target for request in server.requests] == [f"/{n}?a=b%2F%C3%A9" for n in range(5)]
+        assert (transport.freed, transport._idle_count) == (None, 1)
+
+
+async def test_what_begins_elsewhere_leaves_the_connection_to_others(transport: LeanTransport) -> None:
+    """It is idle from then on, and not the one of another server."""
+    async with WireServer(polite()) as server, WireServer(polite()) as other:
+        last = Told(Request("GET", other.url(), timeouts=PATIENT))
+        transport.begin(Told(Request("GET", server.url(), timeouts=PATIENT), lambda: transport.begin(last)))
+        await last.done.wait()
+        assert (server.connections, other.connections) == (1, 1)
+        assert (transport.freed, transport._idle_count) == (None, 2)
+        await get(transport, server.url())
+        assert server.connections == 1
+
+
+@pytest.mark.parametrize("has_poll", [True, False])
+async def test_a_post_is_not_sent_after_a_goodbye_that_came_with_the_reply(
+    transport: LeanTransport, monkeypatch: pytest.MonkeyPatch, has_poll: bool
+) -> None:
+    """It could not be repeated: another connection takes it, also when it begins in the call that tells."""
+    monkeypatch.setattr(connecting, "_HAS_POLL", has_poll)
+    async with WireServer(reply(OK, ending="drop")) as server:
+        last = Told(Request("POST", server.url("/second"), body=BytesBody(b"once"), timeouts=PATIENT))
+        first = Told(Request("POST", server.url("/first"), timeouts=PATIENT), lambda: transport.begin(last))
+        transport.begin(first)
+        await last.done.wait()
+        assert [type(end) for end in last.ends] == [Reply]
+        assert server.connections == 2
 
 
 # --- where a reply ends ----------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from asyncsdk.errors import ConfigError, ConnectionFailed, IncompleteTransfer, M
 from asyncsdk.transport.base import MAX_KEPT_BODY_BYTES, ReplyHead, Request, Sink
 from asyncsdk.transport.lean import heads
 from asyncsdk.transport.lean.chunks import ChunkReader
-from asyncsdk.transport.lean.heads import NotHttp, encode_head, parse_head
+from asyncsdk.transport.lean.heads import HeadWriter, NotHttp, encode_head, parse_head
 from asyncsdk.transport.lean.replies import ReplyReader
 from tests.support.wire.sinks import Collect
 
@@ -256,6 +256,38 @@ def test_what_is_remembered_of_heads_is_bounded() -> None:
     assert len(heads._known_statuses) <= 512
     assert all(len(line) <= 256 for line in [*heads._known_lines, *heads._known_statuses])
     assert {name for name, _ in heads._known_lines.values()} <= {"content-length", "server", *heads._REPEATED}
+    for index in range(2000):
+        parse_head(b"HTTP/1.1 200 x\r\nX-%d: %d\r\nY%b: 1\r\n\r\n" % (index, index, b"y" * (index % 500)), "GET")
+    assert len(heads._known_names) <= 512
+    assert all(len(name) <= 256 for name in heads._known_names)
+
+
+@pytest.mark.parametrize(
+    "line", [b"ETag", b"ETag : 1", b"ETag: \x001", b"ETag: 1\r2", b"ETag: 1\n2", b"ETag: \x7f", b" ETag: 1"]
+)
+def test_a_line_is_checked_though_its_name_is_known(line: bytes) -> None:
+    """What came before lends no trust to it."""
+    known = parse_head(b"HTTP/1.1 200 x\r\nETag: \t1\xe9 \r\nContent-Length: 3\r\n\r\n", "GET")
+    assert dict(known.headers) == {"etag": "1\xe9", "content-length": "3"}
+    with pytest.raises(NotHttp):
+        parse_head(b"HTTP/1.1 200 x\r\n" + line + b"\r\n\r\n", "GET")
+
+
+def test_headers_that_change_are_written_as_they_are_now() -> None:
+    """The same mapping with another value, then none; what could not be written leaves nothing behind."""
+    writer = HeadWriter("h")
+    headers = {"X": "1", "Connection": "close"}
+    assert b"X: 1\r\n" in writer.write("GET", b"/", headers, None)
+    assert writer.says_close
+    headers["X"] = "2"
+    assert b"X: 2\r\n" in writer.write("GET", b"/", headers, None)
+    headers["X"] = "\n"
+    with pytest.raises(ConfigError):
+        writer.write("GET", b"/", headers, None)
+    with pytest.raises(ConfigError):
+        writer.write("GET", b"/", headers, None)
+    assert writer.write("PUT", b"/a", {}, 3) == encode_head("PUT", b"/a", "h", {}, 3)
+    assert not writer.says_close
 
 
 def test_a_head_is_written_as_it_was_asked_for() -> None:

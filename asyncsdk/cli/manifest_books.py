@@ -1,0 +1,88 @@
+"""What ``asyncsdk transfer`` keeps in its journal. No platform can be asked: what the journal says is what counts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import anyio.to_thread
+
+from asyncsdk.engine import Download, Outcome, Skipped, Transfer, Upload
+from asyncsdk.engine.journal import Entry, Finished, Identity, Journal, digest_of
+from asyncsdk.entities.download_books import is_as_written
+
+__all__ = ["ManifestBooks"]
+
+
+class ManifestBooks:
+    """The journal of a manifest; keys of transfers are its lines.
+
+    Args:
+        journal: Of the run.
+    """
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        journal.describe_by(_finished, notes_are_final=True)
+
+    async def go_on(self, transfers: list[Transfer]) -> list[Transfer]:
+        """Return *transfers*, those skipped that were done before, the others such that they can be gone on with."""
+        moving = [transfer for transfer in transfers if isinstance(transfer, (Upload, Download))]
+        names = [transfer.key.name for transfer in moving]
+        entries = await self._journal.find(names)
+        done = await anyio.to_thread.run_sync(_look, moving, entries)
+        downloads = [one for one in moving if isinstance(one, Download) and one.key.name not in done]
+        begun = frozenset(await self._journal.begun([one.key.name for one in downloads]))
+        for download in downloads:
+            name = download.key.name
+            state = await self._journal.recall_large(name) if name in begun else self._journal.new_large(name, {})
+            download.received = state.received()
+        return [
+            Skipped(one.name, done[one.key.name], one.key)
+            if isinstance(one, (Upload, Download)) and one.key.name in done
+            else one
+            for one in transfers
+        ]
+
+    def arrived(self, outcome: Outcome) -> None:
+        """Keep, soon, that *outcome* is done."""
+        self._journal.note(outcome)
+
+    async def flush(self) -> None:
+        """Return when everything that arrived is kept."""
+        await self._journal.flush()
+
+
+def _look(moving: Sequence[Upload | Download], entries: dict[str, Entry]) -> dict[str, int]:
+    """Take the identities of files to upload; return size by name of what was done before and is the same."""
+    done = {}
+    for transfer in moving:
+        line = transfer.key
+        entry = entries.get(line.name)
+        if isinstance(transfer, Upload):
+            line.file = _identity(transfer.source)
+            if entry is not None and entry.identity == line.file:
+                done[line.name] = entry.identity.size_bytes
+        elif entry is not None and isinstance(transfer.sink, Path) and is_as_written(transfer.sink, entry):
+            done[line.name] = entry.identity.size_bytes
+    return done
+
+
+def _identity(path: Any) -> Identity | None:
+    try:
+        return Identity.of(os.stat(path))  # noqa: PTH116  # for every line; pathlib's way costs 3 us more
+    except (OSError, ValueError):  # opening it will say what is wrong with it
+        return None
+
+
+def _finished(outcomes: Iterable[Outcome]) -> Iterable[Finished]:
+    for outcome in outcomes:
+        transfer = outcome.transfer
+        line = transfer.key
+        identity = line.file if isinstance(transfer, Upload) else None
+        if isinstance(transfer, Download):
+            identity = _identity(transfer.sink)
+        if identity is not None and outcome.crc32c is not None and identity.size_bytes == outcome.size_bytes:
+            yield digest_of(line.name), identity, int(outcome.crc32c, 16), b""

@@ -1,0 +1,24 @@
+"""The journal: what a run has done, kept on the disk, so that the same call goes on after a kill.
+
+One file for each run below ``ASYNCSDK_HOME/journal``. It holds digests of names, sizes, times, checksums, and what the
+platform calls bytes on their way; never a URL, a header or a token.
+"""
+
+from asyncsdk.engine.journal.entries import Entry, Finished, Identity, digest_of
+from asyncsdk.engine.journal.journal import Journal
+from asyncsdk.engine.journal.large import LargeState
+from asyncsdk.engine.journal.owners import boot_number
+from asyncsdk.engine.journal.records import RunRecord, RunSummary, journal_folder
+
+__all__ = [
+    "Entry",
+    "Finished",
+    "Identity",
+    "Journal",
+    "LargeState",
+    "RunRecord",
+    "RunSummary",
+    "boot_number",
+    "digest_of",
+    "journal_folder",
+]

@@ -1,0 +1,89 @@
+"""What a journal knows of a large object that was begun, and the way transfers tell it of each part."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from asyncsdk.checksums import combine_crc32c, crc32c_hex
+from asyncsdk.engine.journal.store import KnownPart
+from asyncsdk.engine.parted.state import Resume, SentPart
+from asyncsdk.engine.received import Received, Unfinished
+
+if TYPE_CHECKING:
+    from asyncsdk.engine.journal.journal import Journal
+
+__all__ = ["LargeState"]
+
+
+class LargeState:
+    """One large object of a run.
+
+    Attributes:
+        facts: What its feed wants kept with it, and what the transfer told when it began; empty when nothing is known.
+        parts: The parts that are there, by number.
+    """
+
+    def __init__(self, journal: Journal, name: str, facts: Mapping[str, Any], parts: Sequence[KnownPart]) -> None:
+        self._journal = journal
+        self._name = name
+        self.facts: dict[str, Any] = dict(facts)
+        self.parts: dict[int, KnownPart] = {part.number: part for part in parts}
+
+    def resume(self) -> Resume:
+        """Return what an upload in parts goes on with."""
+        upload_id, part_size = self.facts.get("upload_id"), self.facts.get("part_size")
+        return Resume(
+            upload_id=upload_id if isinstance(upload_id, str) else "",
+            part_size=part_size if isinstance(part_size, int) else 0,
+            parts=tuple(
+                SentPart(part.number, part.size_bytes, crc32c_hex(part.crc32c), part.etag, part.is_verified)
+                for part in self.parts.values()
+            ),
+            on_begin=lambda upload_id, part_size: self.begin({"upload_id": upload_id, "part_size": part_size}),
+            on_part=lambda part: self._add(
+                KnownPart(part.number, part.size_bytes, int(part.crc32c, 16), part.etag, part.verified)
+            ),
+        )
+
+    def received(self) -> Received:
+        """Return what a download in ranges goes on with."""
+        known = self.facts.get("unfinished")
+        is_whole = isinstance(known, dict) and set(known) == set(Unfinished.__slots__)
+        return Received(
+            Unfinished(**known) if is_whole and isinstance(known, dict) else None,
+            {part.number: (part.size_bytes, part.crc32c) for part in self.parts.values()},
+            on_begin=lambda unfinished: self.begin(
+                {"unfinished": {name: getattr(unfinished, name) for name in Unfinished.__slots__}}
+            ),
+            on_range=lambda number, size_bytes, crc32c: self._add(KnownPart(number, size_bytes, crc32c)),
+            on_end=self.forget,
+        )
+
+    def begin(self, facts: Mapping[str, Any]) -> None:
+        """Keep *facts* beside those that are known, and no part."""
+        self.facts.update(facts)
+        self.parts.clear()
+        self._journal.begin_large(self._name, self.facts)
+
+    def whole_crc32c(self, size_bytes: int) -> int | None:
+        """Return the checksum of the object when all its parts are there, else None."""
+        checksum = total = 0
+        for number in range(1, len(self.parts) + 1):
+            part = self.parts.get(number)
+            if part is None:
+                return None
+            checksum = combine_crc32c(checksum, part.crc32c, part.size_bytes)
+            total += part.size_bytes
+        return checksum if self.parts and total == size_bytes else None
+
+    def forget(self) -> None:
+        """Keep nothing of it any more: it is final, or not to be gone on with."""
+        if self.facts:
+            self.facts.clear()
+            self.parts.clear()
+            self._journal.end_large(self._name)
+
+    def _add(self, part: KnownPart) -> None:
+        self.parts[part.number] = part
+        self._journal.add_part(self._name, part)

@@ -1,0 +1,74 @@
+"""A run, as the journal knows it: the verb that started it, and what it needs to be started again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+__all__ = ["RunRecord", "RunSummary", "journal_folder"]
+
+
+def journal_folder(home: Path) -> Path:
+    """Return the folder of *home* that holds the journals, one file for each run."""
+    return home / "journal"
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """A run that may have to go on later.
+
+    Args:
+        verb: What started it: ``upload``, ``download``, ``checkpoint_upload``, ``checkpoint_download``, ``transfer``.
+        identity: What makes a call the same run: where from, where to, and what decides over single objects. Values
+            are JSON.
+        arguments: What it takes to make the call again, as JSON; no secrets.
+        is_rebuildable: Whether ``asyncsdk journal resume`` can make the call from *arguments* alone.
+    """
+
+    verb: str
+    identity: Mapping[str, Any]
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    is_rebuildable: bool = True
+
+    @property
+    def run_id(self) -> str:
+        """The run's name: the same for the same call."""
+        text = json.dumps([self.verb, dict(self.identity)], sort_keys=True)
+        return f"{self.verb.replace('_', '-')}-{blake2b(text.encode(), digest_size=8).hexdigest()}"
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """What there is to say of a run that has a journal.
+
+    Attributes:
+        run_id: Its name.
+        verb: What started it.
+        arguments: What it was started with.
+        state: ``running``, ``stopped`` (told to, or by an error), ``failed`` (some objects failed) or ``killed``.
+        owner: ``host:pid`` of who runs it; empty when nobody does.
+        started_at: When it began first, milliseconds since 1970 UTC.
+        updated_at: When it was written to last.
+        objects: Small objects whose bytes arrived; one that changed and was moved again counts twice.
+        large: Large objects that are under way.
+        parts: Parts and ranges of these that are there.
+        size_bytes: What the journal's files take.
+        is_rebuildable: Whether ``asyncsdk journal resume`` can go on with it.
+    """
+
+    run_id: str
+    verb: str
+    arguments: Mapping[str, Any]
+    state: str
+    owner: str
+    started_at: int
+    updated_at: int
+    objects: int
+    large: int
+    parts: int
+    size_bytes: int
+    is_rebuildable: bool

@@ -1,0 +1,123 @@
+"""Who looks at what happens every moment, and changes how many requests there may be at once."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from asyncsdk.engine.health import Health
+from asyncsdk.engine.lanes import Slots
+from asyncsdk.engine.limits.controller import LaneController, Step, Tick
+
+__all__ = ["PART_START", "SMALL_START", "Pilot"]
+
+SMALL_START = 16
+"""Small objects at once in the beginning: what one server near by needs."""
+
+PART_START = 8
+
+_TICK_SECONDS = 0.05
+
+_PART_WINDOW_SECONDS = (0.5, 5.0)
+
+
+class Pilot:
+    """Runs a controller for each lane while something is under way, and applies what they say to *slots*.
+
+    It reads counts that are there anyway, twenty times a second; nothing is done per object.
+
+    Args:
+        slots: What it changes.
+        health: What it reads.
+        most: Requests at once of one lane; there may be as many in all.
+        most_parts: Parts at once: each needs a buffer.
+
+    Attributes:
+        is_steering: Whether what the controllers say is applied: not while the caller has set a number.
+    """
+
+    def __init__(self, slots: Slots, health: Health, most: int, most_parts: int) -> None:
+        self._slots = slots
+        self._health = health
+        self.small = LaneController("small", slots.small_limit, most)
+        self.part = LaneController("part", slots.part_limit, min(most, most_parts), window_seconds=_PART_WINDOW_SECONDS)
+        self.is_steering = True
+        self._users = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0
+        self._since = 0.0
+        self._cpu = 0.0
+        self._seen = (0, 0, 0, 0, 0)
+
+    @property
+    def trace(self) -> list[Step]:
+        """What was changed, and why, of both lanes in order of time; the latest 1,000 of each."""
+        return sorted([*self.small.trace, *self.part.trace], key=lambda step: step.seconds)
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Look on while the block runs, in its event loop."""
+        self._users += 1
+        if self._users == 1:
+            self._begin()
+        try:
+            yield
+        finally:
+            self._users -= 1
+            if not self._users and self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+
+    def _begin(self) -> None:
+        self._remember()
+        self._wait()
+
+    def _wait(self) -> None:
+        self._due = time.monotonic() + _TICK_SECONDS
+        self._timer = asyncio.get_running_loop().call_later(_TICK_SECONDS, self._tick)
+
+    def _remember(self) -> None:
+        self._since = time.monotonic()
+        self._cpu = time.thread_time()  # of the thread of this event loop, and of no other
+        self._seen = self._counts()
+
+    def _counts(self) -> tuple[int, int, int, int, int]:
+        health = self._health
+        return (
+            health.answers - health.part_answers,
+            health.small_throttled,
+            health.part_answers,
+            health.part_throttled,
+            health.part_bytes,
+        )
+
+    def _tick(self) -> None:
+        now = time.monotonic()
+        seconds = max(now - self._since, 1e-6)
+        late = max(0.0, now - self._due)
+        cpu = (time.thread_time() - self._cpu) / seconds
+        small, small_refused, parts, part_refused, part_bytes = (
+            new - old for new, old in zip(self._counts(), self._seen, strict=True)
+        )
+        slots = self._slots
+        well = max(0, small - small_refused)
+        small_limit = self.small.observe(
+            Tick(seconds, well, well, small_refused, slots.used("small") >= slots.small_limit, cpu, late)
+        )
+        part_limit = self.part.observe(
+            Tick(
+                seconds,
+                max(0, parts - part_refused),
+                max(0, part_bytes),
+                part_refused,
+                slots.used("part") >= slots.part_limit,
+                cpu,
+                late,
+            )
+        )
+        self._remember()
+        self._wait()
+        if self.is_steering and (small_limit, part_limit) != (slots.small_limit, slots.part_limit):
+            slots.resize(small=small_limit, part=part_limit)

@@ -1,0 +1,57 @@
+"""What may be remembered of an upload in parts, so that another process can go on with it.
+
+No URL, no header and no token is part of it: where to go on is asked of the platform anew. And it only saves work: what
+the server says it has is what counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+__all__ = ["Resume", "SentPart"]
+
+
+@dataclass(frozen=True, slots=True)
+class SentPart:
+    """One part that the server has.
+
+    Attributes:
+        number: From 1.
+        size_bytes: Its size.
+        crc32c: Checksum of its bytes as they were sent, eight hexadecimal digits.
+        etag: Validator that the server gave for it; empty when it gives none.
+        verified: Whether the server named a checksum, and the right one.
+    """
+
+    number: int
+    size_bytes: int
+    crc32c: str
+    etag: str = ""
+    verified: bool = False
+
+
+@dataclass(slots=True)
+class Resume:
+    """Asks that an upload can be gone on with, and says what is known of it already.
+
+    An upload that has one keeps its parts at the server when it fails or is cancelled, unless they are known to be
+    wrong. What is remembered counts only if it is of the same upload (id and part size), and for a part that the server
+    has with the same size and validator; such a part is not sent again. A part of a file is then not read either:
+    whoever gives a `Resume` has made sure that the file is the same (size, time, inode).
+
+    Args:
+        upload_id: Of the upload that *parts* belong to: ``upload_id`` of its target.
+        part_size: That it was begun with.
+        parts: That arrived.
+        on_begin: Told upload id and part size before the first part is sent, and again should the server have lost
+            the upload and another one be begun: what was remembered is void then.
+        on_part: Told of every part when it has arrived. Both are called in the event loop and must neither block nor
+            raise.
+    """
+
+    upload_id: str = ""
+    part_size: int = 0
+    parts: Sequence[SentPart] = ()
+    on_begin: Callable[[str, int], None] | None = None
+    on_part: Callable[[SentPart], None] | None = None

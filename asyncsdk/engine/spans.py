@@ -1,0 +1,188 @@
+"""One range of an object: which bytes it is, asking for it, and whether what comes is what was asked for.
+
+Source: RFC 9110 section 14 (range requests), 13.1.1 (If-Match).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from anyio.abc import TaskGroup
+
+from asyncsdk.engine.digests import reply_crc32c
+from asyncsdk.engine.downloads import LargeObject, object_changed, precondition
+from asyncsdk.engine.limits.hedging import Claim
+from asyncsdk.engine.replies import content_range, is_partial
+from asyncsdk.engine.sinks import MemoryStore, PartFile, StoreSink
+from asyncsdk.engine.work import Count, Work
+from asyncsdk.errors import IncompleteTransfer, MalformedResponse, redact_url
+from asyncsdk.targets import UrlOrigin
+from asyncsdk.transport.base import ReplyHead, Request
+
+__all__ = ["RangesIgnored", "Span", "SpanFetcher", "spans"]
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Bytes ``[start, stop)`` of an object, its part *number*."""
+
+    number: int
+    start: int
+    stop: int
+
+    @property
+    def size_bytes(self) -> int:
+        """How many bytes it covers."""
+        return self.stop - self.start
+
+    @property
+    def header(self) -> str:
+        """The ``Range`` header: inclusive at both ends."""
+        return f"bytes={self.start}-{self.stop - 1}"
+
+
+def spans(size_bytes: int, part_size: int) -> list[Span]:
+    """Return the spans that cover ``[0, size_bytes)`` once, in order; none for an empty object."""
+    return [
+        Span(index + 1, start, min(start + part_size, size_bytes))
+        for index, start in enumerate(range(0, size_bytes, part_size))
+    ]
+
+
+class RangesIgnored(Exception):
+    """The server gives the whole object whatever is asked."""
+
+
+class SpanFetcher:
+    """Fetches ranges of one version of one object.
+
+    Args:
+        work: The download they are of.
+        large: What is known of the object.
+
+    Attributes:
+        etag: Validator of the version: what was known, or else what the first answer said.
+        crc32c: Checksum of the object, if it was known or an answer said it.
+    """
+
+    def __init__(self, work: Work, large: LargeObject) -> None:
+        self._work = work
+        self._size = large.size_bytes
+        self.etag = large.etag
+        self.crc32c = large.crc32c
+
+    async def fetch(self, span: Span, store: PartFile | MemoryStore, group: TaskGroup, *, base: int = 0) -> int:
+        """Fetch *span*; when that takes far longer than others took, by a second request at the same time.
+
+        Args:
+            store: Where it goes.
+            group: Where a second request runs; it outlives this call.
+            base: Where in the object the store begins.
+
+        Returns:
+            Its crc32c.
+
+        Raises:
+            RangesIgnored: The server does not answer ranges.
+            ObjectChanged: The object is another one than it was.
+            AsyncSDKError: It did not come.
+        """
+
+        async def repeat(claim: Claim) -> int:
+            return await self._fetch_again(span, store, base, claim)
+
+        return await self._work.resources.limits.hedging.run(
+            group, span.size_bytes, lambda: self._fetch_once(span, store, base), repeat
+        )
+
+    async def _fetch_again(self, span: Span, store: PartFile | MemoryStore, base: int, claim: Claim) -> int:
+        """Fetch *span* into memory, and into its place only once nobody else writes there."""
+        lease = self._work.resources.budget.take_nowait(span.size_bytes)
+        if lease is None:
+            raise IncompleteTransfer(span.size_bytes, 0, source=self._work.transfer.name, part=span.number)
+        is_used = False
+        with lease:
+            copy = MemoryStore(span.size_bytes)
+            checksum = await self._fetch_once(span, copy, span.start, max_attempts=1)
+            try:
+                if await claim():
+                    await self._work.resources.threads.run(store.write_at, copy.take(), span.start - base)
+                    is_used = True
+            finally:
+                if not is_used:
+                    self._work.moved(-span.size_bytes)
+        return checksum
+
+    async def _fetch_once(
+        self, span: Span, store: PartFile | MemoryStore, base: int, *, max_attempts: int | None = None
+    ) -> int:
+        used: UrlOrigin | None = None
+
+        async def attempt(count: Count) -> StoreSink:
+            nonlocal used
+            origin = await self._work.current()
+            assert isinstance(origin, UrlOrigin)
+            used = origin
+            return await self._request(span, store, base, origin, count)
+
+        async def renew() -> bool:
+            assert used is not None
+            return await self._work.renew(used)
+
+        sink = await self._work.retry(attempt, renew=renew, max_attempts=max_attempts)
+        return sink.checksum.value
+
+    async def _request(
+        self, span: Span, store: PartFile | MemoryStore, base: int, origin: UrlOrigin, count: Count
+    ) -> StoreSink:
+        shown = redact_url(origin.url)
+        sink = StoreSink(store, span.start - base, span.size_bytes, source=shown, part=span.number)
+
+        def on_head(head: ReplyHead) -> StoreSink | None:
+            if not is_partial(head):
+                if head.status in {200, 203}:
+                    raise RangesIgnored
+                return None
+            self._check_head(head, span, shown)
+            return sink
+
+        headers = {**origin.headers, **precondition(self.etag or origin.etag), "Range": span.header}
+        request = Request(
+            "GET",
+            origin.url,
+            headers,
+            on_head=on_head,
+            on_received=count,
+            timeouts=self._work.resources.config.timeouts,
+        )
+        reply = await self._work.send(request, "part")
+        if reply.status in {412, 416}:
+            raise object_changed(self._work)
+        if not is_partial(reply):
+            count.take_back()
+            raise self._work.refused(reply, request, origin.expires_at)
+        sink.check_whole()
+        return sink
+
+    def _check_head(self, head: ReplyHead, span: Span, shown: str) -> None:
+        found = content_range(head.headers)
+        if found is None:
+            raise MalformedResponse(
+                f"part {span.number}: a partial answer that does not say which: {shown}", status=head.status
+            )
+        start, stop, total = found
+        if total is not None and total != self._size:
+            raise object_changed(self._work, f"it has {total} bytes now, it had {self._size}")
+        if start != span.start or stop > span.stop:
+            raise MalformedResponse(
+                f"part {span.number}: another range than the one asked for: {shown}", status=head.status
+            )
+        if stop < span.stop:
+            raise IncompleteTransfer(span.size_bytes, stop - start, source=shown, part=span.number)
+        etag = head.headers.get("etag")
+        if self.etag is None:
+            self.etag = etag
+        elif etag is not None and etag != self.etag:
+            raise object_changed(self._work)
+        if self.crc32c is None:
+            self.crc32c = reply_crc32c(head.headers)

@@ -1,0 +1,47 @@
+"""What the platform asks of the place where its objects are kept, a folder or a cloud's bucket."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import BinaryIO, Protocol
+
+from asyncsdk.server.objects.discarding import Swept
+
+__all__ = ["ObjectStore"]
+
+
+class ObjectStore(Protocol):
+    """Keeps objects by their ids. Everything blocks; safe for several threads and several processes.
+
+    Objects are given by id and crc32c (eight hexadecimal digits). An object is there when its bytes have that checksum:
+    whoever keeps them is sure of it, or has read them.
+
+    Raises:
+        ServerError: A store elsewhere cannot be reached (code ``store_unavailable``), or refuses (``store_refused``).
+    """
+
+    def sizes(self, objects: Collection[tuple[str, str]]) -> list[int | None]:
+        """Return the size of each object that arrived; None for one that is not there with that checksum."""
+
+    def staged_size(self, object_id: str, crc32c: str) -> int | None:
+        """Return the size of one object that arrived; None when it is not there."""
+
+    def open_staged(self, object_id: str, crc32c: str) -> BinaryIO:
+        """Open an object that arrived; `NotFound` when it is not there."""
+
+    def publish(self, objects: Sequence[tuple[str, str]]) -> None:
+        """Return when these objects are durable."""
+
+    def remove(self, objects: Iterable[tuple[str, str]]) -> None:
+        """Remove objects; those that are missing are passed over."""
+
+    def discard_expired(
+        self, *, before_ms: int, keep: Callable[[Sequence[str]], Mapping[str, str]], swept: Swept | None = None
+    ) -> int:
+        """Remove what arrived on days that ended before *before_ms* and is not committed; returns how many.
+
+        Args:
+            before_ms: Milliseconds since 1970 UTC; no commit may make anything of what was prepared before.
+            keep: Given up to 1,000 ids, returns those that have a row, with the crc32c it tells.
+            swept: The sweep before this one, which spares looking again at what it looked at.
+        """

@@ -1,0 +1,272 @@
+"""``asyncsdk journal``: runs that were stopped are listed, shown, gone on with and forgotten; no secret is in any."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from asyncsdk.cli import main
+from asyncsdk.cli.exits import ExitCode
+from asyncsdk.cli.journals import command_of
+from asyncsdk.engine.journal import RunSummary, journal_folder
+from asyncsdk.engine.journal.catalogue import summaries
+from asyncsdk.errors import ConfigError
+from asyncsdk.server.http.front.objects import ObjectBytes
+from tests.support.http_server import HttpServer
+from tests.support.server import RunningServer
+
+LARGE_BYTES = 24 * 1024 * 1024
+
+
+class Caller:
+    """Runs commands in this process; standard output as JSON lines."""
+
+    def __init__(self, capfd: pytest.CaptureFixture[str]) -> None:
+        self._capfd = capfd
+        self.err = ""
+
+    def __call__(self, *arguments: object, status: ExitCode = ExitCode.OK) -> list[dict[str, Any]]:
+        self._capfd.readouterr()
+        got = main([*map(str, arguments), "--json"])
+        out, self.err = self._capfd.readouterr()
+        assert got == status, self.err
+        return [json.loads(line) for line in out.splitlines()]
+
+
+@pytest.fixture
+def call(capfd: pytest.CaptureFixture[str]) -> Caller:
+    return Caller(capfd)
+
+
+@pytest.fixture
+def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
+    with RunningServer(tmp_path / "platform") as running:
+        monkeypatch.setenv("ASYNCSDK_URL", running.url)
+        monkeypatch.setenv("ASYNCSDK_TOKEN", running.token)
+        yield running
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder in which one of the names leads nowhere: its upload fails, and the run has to be gone on with."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number in range(30):
+        (folder / f"{number:02d}.jpg").write_bytes(b"photo %d" % number)
+        os.utime(folder / f"{number:02d}.jpg", (1_700_000_000, 1_700_000_000))
+    (folder / "zz.jpg").symlink_to(tmp_path / "not-yet")
+    return folder
+
+
+def test_an_upload_that_failed_in_part_is_listed_shown_and_resumed(
+    call: Caller, served: RunningServer, photos: Path, tmp_path: Path, home: Path
+) -> None:
+    call("upload", photos, "d", "--create", "--exclude", "*.txt", status=ExitCode.SOME_FAILED)
+    (run,) = call("journal", "list")
+    assert (run["verb"], run["state"], run["objects"], run["owner"]) == ("upload", "failed", 30, "")
+    assert run["arguments"]["place"] == str(photos)
+    assert run["arguments"]["exclude"] == ["*.txt"]
+    assert call("journal", "show", run["run_id"][:10]) == [run]
+    (tmp_path / "not-yet").write_bytes(b"here now")
+    (photos / "notes.txt").write_bytes(b"left out")
+    entries = call("journal", "resume", run["run_id"])
+    assert entries[-1]["summary"]["done"] == 1
+    assert entries[-1]["summary"]["skipped"] == 30
+    assert call("journal", "list") == []
+    assert len(call("items", "list", "d")) == 31
+
+
+def test_what_the_platform_lost_since_is_sent_again(
+    call: Caller, served: RunningServer, photos: Path, tmp_path: Path
+) -> None:
+    """The journal saves work, it does not decide: items deleted or replaced meanwhile come back."""
+    call("upload", photos, "d", "--create", status=ExitCode.SOME_FAILED)
+    call("items", "delete", "d", "03.jpg", "07.jpg", "--yes")
+    other = tmp_path / "other"
+    other.write_bytes(b"another photo")
+    call("items", "create", "d", other, "--path", "09.jpg", "--exist-ok")
+    (tmp_path / "not-yet").write_bytes(b"here now")
+    summary = call("upload", photos, "d")[-1]["summary"]
+    assert (summary["done"], summary["skipped"]) == (4, 27)
+
+
+def test_a_file_that_changed_is_sent_again_and_a_touched_one_is_not(
+    call: Caller, served: RunningServer, photos: Path, tmp_path: Path
+) -> None:
+    call("upload", photos, "d", "--create", status=ExitCode.SOME_FAILED)
+    (photos / "01.jpg").write_bytes(b"photo X")
+    os.utime(photos / "01.jpg", (1_700_000_000, 1_700_000_001))
+    (photos / "02.jpg").touch()
+    entries = call("upload", photos, "d", status=ExitCode.SOME_FAILED)
+    assert [entry["name"] for entry in entries[:-1] if entry["status"] == "done"] == ["01.jpg"]
+
+
+def test_forget_and_no_resume(call: Caller, served: RunningServer, photos: Path, home: Path) -> None:
+    call("upload", photos, "d", "--create", "--no-resume", status=ExitCode.SOME_FAILED)
+    assert not journal_folder(home).exists()
+    call("upload", photos, "d", status=ExitCode.SOME_FAILED)
+    (run,) = call("journal", "list")
+    call("journal", "forget", run["run_id"], "--dry-run")
+    assert len(call("journal", "list")) == 1
+    assert call("journal", "forget", run["run_id"]) == [{"run_id": run["run_id"], "forgotten": True}]
+    assert call("journal", "list") == []
+    call("journal", "show", run["run_id"], status=ExitCode.NOT_FOUND)
+
+
+def test_no_journal_holds_a_secret(
+    call: Caller, served: RunningServer, photos: Path, tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither tokens nor signatures, URLs of objects or names of files get into the folder."""
+    call("upload", photos, "d", "--create", "--token", served.token, status=ExitCode.SOME_FAILED)
+    manifest = tmp_path / "m.jsonl"
+    manifest.write_text(
+        json.dumps({"url": f"{served.url}/nowhere?signature=s3cr3tsign", "destination": str(tmp_path / "x"),
+                    "headers": {"Authorization": "Bearer s3cr3ttoken"}}) + "\n"
+    )  # fmt: skip
+    call("transfer", manifest, status=ExitCode.SOME_FAILED)
+    written = b"".join(path.read_bytes() for path in journal_folder(home).iterdir())
+    for secret in (served.token.encode(), b"s3cr3t", b"/objects/", b"signature", b"07.jpg", b"Bearer"):
+        assert secret not in written, secret
+
+
+def kill_when(process: subprocess.Popen[bytes], home: Path, is_ready: Callable[[RunSummary], bool]) -> None:
+    """SIGKILL *process* as soon as a journal is as *is_ready* wants it."""
+    deadline = time.monotonic() + 50
+    while time.monotonic() < deadline and process.poll() is None:
+        if any(is_ready(run) for run in summaries(journal_folder(home))):
+            break
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "asyncsdk", *map(str, arguments)]
+
+
+def test_a_killed_checkpoint_download_is_resumed_by_its_id(
+    call: Caller, served: RunningServer, tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`best` may be another checkpoint by then: what is gone on with is the one that was begun."""
+    data = random.Random(1).randbytes(LARGE_BYTES)
+    weights, copy = tmp_path / "weights.bin", tmp_path / "copy.bin"
+    weights.write_bytes(data)
+    call("checkpoint", "upload", weights, "m", "--create", "--best")
+    limit = ["--concurrency", "1", "--part-size", "1MiB"]
+    killed, asked, find = threading.Event(), [0], ObjectBytes.find
+
+    def find_some(bytes_: ObjectBytes, head: Any) -> Any:
+        asked[0] += 1
+        if asked[0] == 6:
+            killed.wait(50)  # the client gets no further
+        return find(bytes_, head)
+
+    monkeypatch.setattr(ObjectBytes, "find", find_some)
+    process = subprocess.Popen(command("checkpoint", "download", "m", copy, *limit), stderr=subprocess.PIPE)
+    kill_when(process, home, lambda run: run.verb == "checkpoint_download" and run.parts >= 3)
+    killed.set()
+    (run,) = call("journal", "list")
+    assert run["state"] == "killed"
+    assert run["large"] == 1
+    better = tmp_path / "better.bin"
+    better.write_bytes(b"better")
+    call("checkpoint", "upload", better, "m", "--best")
+    call("journal", "resume", run["run_id"], *limit)
+    assert copy.read_bytes() == data
+    assert call("journal", "list") == []
+    assert list(tmp_path.glob(".*.part")) == []
+
+
+async def serve_manifest(server: HttpServer, tmp_path: Path) -> Path:
+    """Return a manifest of uploads and downloads at *server*, its paths relative to the folder it is in."""
+    lines: list[dict[str, Any]] = []
+    for number in range(20):
+        (tmp_path / f"up{number}").write_bytes(b"up %d" % number)
+        os.utime(tmp_path / f"up{number}", (1_700_000_000, 1_700_000_000))
+        lines.append({"source": f"up{number}", "url": server.url(f"/up{number}?signature=a")})
+        server.objects[f"/down{number}"] = b"down %d" % number
+        lines.append({"url": server.url(f"/down{number}?signature=a"), "destination": f"down{number}"})
+    lines.append({"url": server.url("/not-yet?signature=a"), "destination": "last"})
+    manifest = tmp_path / "manifest.jsonl"
+    manifest.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return manifest
+
+
+async def test_a_manifest_goes_on_though_its_urls_were_signed_anew(tmp_path: Path, home: Path) -> None:
+    async with HttpServer() as server:
+        manifest = await serve_manifest(server, tmp_path)
+
+        async def transfer(*arguments: object) -> tuple[int, list[dict[str, Any]]]:
+            process = await asyncio.create_subprocess_exec(
+                *command(*arguments, "--json"), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])},
+            )  # fmt: skip
+            out, _ = await process.communicate()
+            return process.returncode or 0, [json.loads(line) for line in out.splitlines()]
+
+        status, entries = await transfer("transfer", manifest.name)
+        assert (status, entries[-1]["summary"]["done"]) == (ExitCode.SOME_FAILED, 40)
+        manifest.write_text(manifest.read_text().replace("signature=a", "signature=b"))
+        (tmp_path / "up3").write_bytes(b"changed!")
+        (tmp_path / "down5").unlink()
+        (tmp_path / "down6").write_bytes(b"mine now")
+        server.objects["/not-yet"] = b"here"
+        server.requests.clear()
+        _, (run,) = await transfer("journal", "list")
+        status, entries = await transfer("journal", "resume", run["run_id"])
+        assert status == ExitCode.OK
+        assert (entries[-1]["summary"]["done"], entries[-1]["summary"]["skipped"]) == (4, 37)
+        asked = sorted(request.path for request in server.requests)
+        assert asked == ["/down5", "/down6", "/not-yet", "/up3"]
+        assert (tmp_path / "down6").read_bytes() == b"down 6"
+        assert server.objects["/up3"] == b"changed!"
+        assert await transfer("journal", "list") == (0, [])
+
+
+@pytest.mark.parametrize(
+    ("verb", "arguments", "command"),
+    [
+        (
+            "upload",
+            {"url": "http://h", "place": "/p", "dataset": "d", "on_existing": "fail", "include": ["-x", "b"]},
+            ["upload", "/p", "d", "--on-existing=fail", "--include=-x", "--include=b", "--url", "http://h"],
+        ),
+        (
+            "download",
+            {"data": "/data", "place": "/p", "dataset": "d", "on_existing": "overwrite", "exclude": ["c"]},
+            ["download", "d", "/p", "--on-existing=overwrite", "--exclude=c", "--data", "/data"],
+        ),
+        (
+            "checkpoint_upload",
+            {
+                "url": "http://h",
+                "place": "/p",
+                "model": "m",
+                "facts": {"epoch": 3, "is_best": True, "is_final": False, "metrics": {"loss": 0.1}},
+            },
+            ["checkpoint", "upload", "/p", "m", "--epoch=3", "--best", "--metric=loss=0.1", "--url", "http://h"],
+        ),
+        ("transfer", {"place": "/m.jsonl", "folder": "/"}, ["transfer", "/m.jsonl"]),
+    ],
+)
+def test_a_run_becomes_the_command_that_started_it(verb: str, arguments: dict[str, Any], command: list[str]) -> None:
+    run = RunSummary("x-1", verb, arguments, "stopped", "", 0, 0, 0, 0, 0, 0, is_rebuildable=True)
+    assert command_of(run) == command
+
+
+def test_a_run_that_only_a_program_can_start_says_so() -> None:
+    run = RunSummary("x-1", "upload", {"place": "name:n"}, "stopped", "", 0, 0, 0, 0, 0, 0, is_rebuildable=False)
+    with pytest.raises(ConfigError, match="run it again"):
+        command_of(run)

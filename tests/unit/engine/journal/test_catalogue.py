@@ -1,0 +1,98 @@
+"""All journals of a home: listed, shown, forgotten, tidied."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from asyncsdk.engine.journal import Identity, RunRecord, digest_of, journal_folder
+from asyncsdk.engine.journal.catalogue import forget, summaries, summary, tidy
+from asyncsdk.engine.journal.owners import Owner
+from asyncsdk.engine.journal.schema import SUFFIX
+from asyncsdk.engine.journal.store import KnownPart, Store
+from asyncsdk.errors import Conflict, JournalCorrupt, NotFound
+
+
+def run_of(place: str, verb: str = "upload") -> RunRecord:
+    return RunRecord(verb, {"place": place}, {"place": place})
+
+
+def begin(home: Path, record: RunRecord, *, temporary: Path | None = None) -> Store:
+    store = Store.open(journal_folder(home) / f"{record.run_id}{SUFFIX}", record)
+    store.add([(digest_of(name), Identity(1, 2, 3), 4, b"") for name in "ab"])
+    if temporary is not None:
+        store.begin_large("big", {"unfinished": {"temporary": str(temporary)}})
+        store.add_parts("big", [KnownPart(1, 10, 11)])
+    return store
+
+
+def test_runs_are_listed_with_what_they_are(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begin(home, run_of("/stopped")).release("stopped")
+    running = begin(home, run_of("/running"), temporary=Path("/somewhere"))
+    found = {run.arguments["place"]: run for run in summaries(journal_folder(home))}
+    assert {place: run.state for place, run in found.items()} == {"/stopped": "stopped", "/running": "running"}
+    assert found["/stopped"].owner == ""
+    assert found["/running"].owner.endswith(f":{os.getpid()}")
+    counted = [(run.objects, run.large, run.parts) for run in (found["/stopped"], found["/running"])]
+    assert counted == [(2, 0, 0), (2, 1, 1)]
+    monkeypatch.setattr(Owner, "is_gone", lambda owner, *, silent_seconds: True)
+    assert summary(journal_folder(home), run_of("/running").run_id).state == "killed"
+    running.remove()
+
+
+def test_a_run_goes_by_the_beginning_of_its_id(home: Path) -> None:
+    one, other = run_of("/one"), run_of("/other", "download")
+    begin(home, one).release("stopped")
+    begin(home, other).release("stopped")
+    folder = journal_folder(home)
+    assert summary(folder, "down").run_id == other.run_id
+    with pytest.raises(NotFound, match="journal list"):
+        summary(folder, "checkpoint")
+    begin(home, run_of("/third")).release("stopped")
+    with pytest.raises(Conflict, match=one.run_id):
+        summary(folder, "upload-")
+    assert summary(folder, one.run_id).run_id == one.run_id
+
+
+def test_forgetting_takes_the_half_received_files_along(home: Path, tmp_path: Path) -> None:
+    half, whole = tmp_path / ".big.part", tmp_path / "whole"
+    half.write_bytes(b"half")
+    whole.write_bytes(b"whole")
+    record = run_of("/one", "download")
+    store = begin(home, record, temporary=half)
+    with pytest.raises(Conflict, match="under way"):
+        forget(journal_folder(home), record.run_id)
+    assert half.exists()
+    store.release("stopped")
+    assert forget(journal_folder(home), record.run_id) == record.run_id
+    assert list(journal_folder(home).iterdir()) == []
+    assert (half.exists(), whole.exists()) == (False, True)
+
+
+def test_a_damaged_journal_is_not_listed_and_can_be_forgotten(home: Path) -> None:
+    record = run_of("/one")
+    begin(home, record).release("stopped")
+    path = journal_folder(home) / f"{record.run_id}{SUFFIX}"
+    path.write_bytes(b"x" * 5000)
+    assert list(summaries(journal_folder(home))) == []
+    with pytest.raises(JournalCorrupt, match="sets it aside"):
+        summary(journal_folder(home), record.run_id)
+    forget(journal_folder(home), record.run_id)
+    assert list(journal_folder(home).iterdir()) == []
+
+
+def test_what_nobody_wrote_to_for_a_month_is_tidied_away(home: Path, tmp_path: Path) -> None:
+    half = tmp_path / ".big.part"
+    half.write_bytes(b"half")
+    old, new = run_of("/old"), run_of("/new")
+    begin(home, old, temporary=half).release("stopped")
+    begin(home, new).release("stopped")
+    month_ago = time.time() - 31 * 24 * 3600
+    for path in journal_folder(home).glob(f"{old.run_id}*"):
+        os.utime(path, (month_ago, month_ago))
+    tidy(journal_folder(home))
+    assert [run.run_id for run in summaries(journal_folder(home))] == [new.run_id]
+    assert not half.exists()

@@ -1,0 +1,184 @@
+"""Parts that are late are asked for once more, within bounds; and nothing shows of it but the time."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from asyncsdk.engine import Download, Engine, Progress, UrlOrigin
+from asyncsdk.engine.budget import process_budget
+from asyncsdk.engine.config import MiB
+from asyncsdk.errors import ServerError
+from tests.support.feeds import multipart_target
+from tests.support.http_server import Connection, HttpServer, Received
+from tests.unit.engine.conftest import config
+
+SIZE = 24 * MiB
+
+
+class LateRange:
+    """A server whose answers to one range never come, for the first *count* times; it may begin them."""
+
+    def __init__(self, server: HttpServer, path: str, start: int, count: int = 1, send: int = 0) -> None:
+        self.start, self.left, self.send = start, count, send
+        self.asked = self.dropped = 0
+        server.script(path, *[self.answer] * 200)
+
+    async def answer(self, connection: Connection, request: Received) -> bool:
+        if not (request.header("range") or "").startswith(f"bytes={self.start}-"):
+            return False
+        self.asked += 1
+        if not self.left:
+            return False
+        self.left -= 1
+        data = connection.server.objects[request.path]
+        wrong = bytes(self.send)  # what the loser left behind must not survive
+        stop = self.start + MiB
+        await connection.reply(
+            206, wrong, {"Content-Range": f"bytes {self.start}-{stop - 1}/{len(data)}"}, declared=MiB
+        )
+        assert await connection.reader.read(1) == b""  # until the client drops it
+        self.dropped += 1
+        raise ConnectionResetError
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[HttpServer]:
+    async with HttpServer() as running:
+        running.objects["/o"] = os.urandom(SIZE)
+        yield running
+
+
+@pytest.mark.parametrize("sink", ["file", "memory", "stream"])
+async def test_a_range_that_never_comes_is_fetched_by_a_second_request(
+    server: HttpServer, tmp_path: Path, sink: str
+) -> None:
+    """The bytes are right though the first answer had begun with wrong ones, and each is counted once."""
+    late = LateRange(server, "/o", 20 * MiB, send=1000)
+    counts: list[Progress] = []
+    async with Engine(config()) as engine:
+        origin = UrlOrigin(server.url("/o"), size_bytes=SIZE)
+        if sink == "stream":
+            async with asyncio.timeout(30), engine.stream(origin) as pieces:
+                data = b"".join([piece async for piece in pieces])
+        else:
+            path = tmp_path / "o" if sink == "file" else None
+            async with asyncio.timeout(30):
+                outcomes = engine.run([Download(origin, path)], on_progress=counts.append)
+                async with outcomes:
+                    (outcome,) = [outcome async for outcome in outcomes]
+            assert counts[-1].bytes_done == SIZE
+            data = path.read_bytes() if path is not None else outcome.data or b""
+        hedging = engine.limits.hedging
+        assert (hedging.repeated, hedging.won, hedging.extra_bytes) == (1, 1, MiB)
+    assert data == server.objects["/o"]
+    assert late.asked == 2
+    assert process_budget().used_bytes == 0
+    assert not [path for path in tmp_path.iterdir() if path.name != "o"]
+
+
+async def test_repetitions_are_bounded(server: HttpServer, tmp_path: Path) -> None:
+    """With 24 parts one may be repeated; the second late one is left to its timeout, or to the caller."""
+    LateRange(server, "/o", 20 * MiB)
+    server.objects["/p"] = os.urandom(SIZE)
+    LateRange(server, "/p", 20 * MiB)
+    async with Engine(config()) as engine:
+        hedging = engine.limits.hedging
+        tasks = [
+            asyncio.create_task(engine.download(UrlOrigin(server.url(path), size_bytes=SIZE), tmp_path / path[1:]))
+            for path in ("/o", "/p")
+        ]
+        async with asyncio.timeout(30):
+            while hedging.repeated < 2:
+                await asyncio.sleep(0.02)
+        assert hedging.extra_bytes <= 0.05 * 2 * SIZE
+        await asyncio.wait(tasks, timeout=10)
+        assert all(task.done() for task in tasks)
+        assert hedging.repeated == 2
+
+
+async def test_without_hedging_nothing_is_repeated(server: HttpServer, tmp_path: Path) -> None:
+    late = LateRange(server, "/o", 20 * MiB)
+    async with Engine(config(hedge=False)) as engine:
+        task = asyncio.create_task(engine.download(UrlOrigin(server.url("/o"), size_bytes=SIZE), tmp_path / "o"))
+        async with asyncio.timeout(30):
+            while not late.asked:
+                await asyncio.sleep(0.02)
+        done, _ = await asyncio.wait([task], timeout=1)
+        assert not done
+        assert late.asked == 1
+        task.cancel()
+        await asyncio.wait([task])
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_repetition_that_fails_changes_nothing(server: HttpServer, tmp_path: Path) -> None:
+    """Its error is nobody's; the first request goes on, and its answer comes in the end."""
+    go_on = asyncio.Event()
+
+    async def answer(connection: Connection, request: Received) -> bool:
+        if not (request.header("range") or "").startswith(f"bytes={20 * MiB}-"):
+            return False
+        if go_on.is_set():
+            return False
+        if not waited:
+            waited.append(request)
+            await go_on.wait()
+            return False
+        go_on.set()
+        await connection.reply(500, b"")
+        return True
+
+    waited: list[Received] = []
+    server.script("/o", *[answer] * 60)
+    async with Engine(config()) as engine, asyncio.timeout(30):
+        outcome = await engine.download(UrlOrigin(server.url("/o"), size_bytes=SIZE), tmp_path / "o")
+        assert outcome.ok
+        assert (engine.limits.hedging.repeated, engine.limits.hedging.won) == (1, 0)
+    assert (tmp_path / "o").read_bytes() == server.objects["/o"]
+
+
+async def test_a_part_of_an_upload_that_is_late_is_sent_once_more(server: HttpServer) -> None:
+    """The server has each part whole, and the loser is dropped."""
+    late: list[Received] = []
+
+    async def answer(connection: Connection, request: Received) -> bool:
+        if request.query.get("partNumber") != "22" or late:
+            return False
+        late.append(request)
+        await connection.read_body(request)
+        await connection.reader.read(1)
+        raise ConnectionResetError
+
+    server.script("/m", *[answer] * 60)
+    data = os.urandom(SIZE)
+    counts: list[Progress] = []
+    async with Engine(config()) as engine, asyncio.timeout(30):
+        from asyncsdk.engine import Upload
+
+        report = await engine.collect([Upload(data, multipart_target(server, 24))], on_progress=counts.append)
+        assert report.done == 1
+        assert engine.limits.hedging.won == 1
+    assert server.objects["/m"] == data
+    assert counts[-1].bytes_done == SIZE
+
+
+async def test_the_error_of_the_first_request_is_the_one_that_is_told(server: HttpServer, tmp_path: Path) -> None:
+    """A part that is late and then refused for good fails the object, repeated or not."""
+
+    async def answer(connection: Connection, request: Received) -> bool:
+        if not (request.header("range") or "").startswith(f"bytes={20 * MiB}-"):
+            return False
+        await asyncio.sleep(0.5)
+        await connection.reply(500, b"")
+        return True
+
+    server.script("/o", *[answer] * 100)
+    async with Engine(config()) as engine, asyncio.timeout(30):
+        with pytest.raises(ServerError):
+            await engine.download(UrlOrigin(server.url("/o"), size_bytes=SIZE), tmp_path / "o")
+    assert list(tmp_path.iterdir()) == []
