@@ -46,7 +46,7 @@ async def run_all(engine: Engine, transfers: list[Transfer], progress: list[Prog
     return outcomes
 
 
-@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 8))])
 async def test_workers_killed_at_random_moments(tmp_path: Path, seed: int) -> None:
     """Everything arrives as it is, once, counted once; no temporary file stays."""
     dice = random.Random(seed)
@@ -74,8 +74,8 @@ async def test_workers_killed_at_random_moments(tmp_path: Path, seed: int) -> No
             )
 
         async def killer() -> None:
-            for number in range(1, 6):
-                # Three in a row before anything is finished would end the use of processes.
+            # Twice: an object that was under way in three crashes is given up, as it seems to be their cause.
+            for number in (1, 3):
                 await until(lambda: len(server.requests) > 100 * number and len(crew.pids) == 2)  # noqa: B023
                 await asyncio.sleep(dice.uniform(0.0, 0.1))
                 kill(dice.choice(crew.pids))

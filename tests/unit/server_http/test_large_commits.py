@@ -6,7 +6,7 @@ import pytest
 
 from asyncsdk import AsyncClient, ItemUpload
 from asyncsdk.domain.ids import make_id
-from asyncsdk.entities import uploading
+from asyncsdk.entities import committing
 from asyncsdk.server.http.api import MAX_BODY_BYTES
 from tests.support.server import RunningServer
 
@@ -30,7 +30,7 @@ async def test_a_message_that_was_too_large_all_the_same_is_halved(
     server: RunningServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The estimate leaves out paths and keys; only the server knows what it takes."""
-    monkeypatch.setattr(uploading, "metadata_bytes", lambda _: 0)
+    monkeypatch.setattr(committing, "metadata_bytes", lambda _: 0)
     async with AsyncClient(server.url, token=server.token) as client:
         dataset = await client.datasets.create(make_id())
         report = await dataset.upload(items(5, 5 * MiB))
