@@ -186,7 +186,7 @@ async def upload_killed(tmp_path: Path, home: Path, watch: Watch, verb: str, kil
     assert not has_journal(home), "a run that is complete is forgotten"
     # What was on its way, or had arrived within 20 ms before, comes twice; nothing else does.
     parts = -(-LARGE_BYTES // (8 * 1024 * 1024))
-    assert sum(watch.parts.values()) <= parts + killed * CONFIG.concurrency
+    assert sum(watch.parts.values()) <= parts + 2 * killed * CONFIG.concurrency  # under way, and not noted yet
 
 
 @pytest.mark.parametrize("verb", ["upload", "overwrite", "fail"])
@@ -226,7 +226,8 @@ async def download_killed(tmp_path: Path, home: Path, watch: Watch, kills: int, 
     assert left == []
     assert not has_journal(home)
     large = summed(files["3/large.bin"])
-    assert sum(count for key, count in watch.fetched.items() if key[0] == large) <= ranges + killed * CONFIG.concurrency
+    fetched = sum(count for key, count in watch.fetched.items() if key[0] == large)
+    assert fetched <= ranges + 2 * killed * CONFIG.concurrency  # under way, and not noted yet
 
 
 async def test_a_killed_download_goes_on(tmp_path: Path, home: Path, watch: Watch) -> None:
@@ -316,11 +317,12 @@ async def test_a_killed_checkpoint_download_fetches_the_ranges_that_are_missing(
         async with AsyncClient(served.url, token=served.token) as client:
             await (await client.models.get(model_id)).upload_checkpoint(source)
         for _ in range(2):
-            assert not watch.run(served, "download_checkpoint", model_id, copy, log, 9)
+            assert not watch.run(served, "download_checkpoint", model_id, copy, log, 12)
             assert not copy.exists()
         assert watch.run(served, "download_checkpoint", model_id, copy, log, 0)
     assert copy.read_bytes() == data
     ranges = -(-LARGE_BYTES // CONFIG.part_size)
-    assert sum(watch.fetched.values()) <= ranges + 2 * CONFIG.concurrency
+    # Of each kill: what was under way, and as much that had just come and was not noted yet. From the start it is 45.
+    assert sum(watch.fetched.values()) <= ranges + 2 * 2 * CONFIG.concurrency < ranges + 2 * 12
     assert [path for path in tmp_path.iterdir() if path.name.endswith(".part")] == []
     assert not has_journal(home)
