@@ -34,6 +34,7 @@ SMALL = 300
 LARGE_BYTES = 20 * 1024 * 1024 + 12_345
 KILLS = 5
 MANY_KILLS = 50
+GRACE_SECONDS = 0.5
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -45,6 +46,8 @@ class Watch:
         sent: How often the bytes of a checksum were sent whole, by its eight digits.
         parts: How often each part was sent.
         fetched: How often each object, or range of one, was fetched: checksum and first byte.
+        grace_seconds: How long the client is left alone before the knife, with a server that does nothing meanwhile:
+            then whatever has come is in the journal, and only what is under way may be moved again.
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,6 +55,7 @@ class Watch:
         self.parts: Counter[int] = Counter()
         self.fetched: Counter[tuple[str, int]] = Counter()
         self.left = -1
+        self.grace_seconds = 0.0
         self.process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
         put, find = ObjectBytes.put, ObjectBytes.find
@@ -85,6 +89,7 @@ class Watch:
         with self._lock:
             self.left -= 1
             if self.left == 0 and self.process is not None:
+                time.sleep(self.grace_seconds)
                 self.process.kill()
 
     def run(self, served: RunningServer, verb: str, entity_id: str, path: Path, log: Path, kill_after: int) -> bool:
@@ -186,7 +191,7 @@ async def upload_killed(tmp_path: Path, home: Path, watch: Watch, verb: str, kil
     assert not has_journal(home), "a run that is complete is forgotten"
     # What was on its way, or had arrived within 20 ms before, comes twice; nothing else does.
     parts = -(-LARGE_BYTES // (8 * 1024 * 1024))
-    assert sum(watch.parts.values()) <= parts + 2 * killed * CONFIG.concurrency  # under way, and not noted yet
+    assert sum(watch.parts.values()) <= parts + killed * CONFIG.concurrency
 
 
 @pytest.mark.parametrize("verb", ["upload", "overwrite", "fail"])
@@ -226,8 +231,7 @@ async def download_killed(tmp_path: Path, home: Path, watch: Watch, kills: int, 
     assert left == []
     assert not has_journal(home)
     large = summed(files["3/large.bin"])
-    fetched = sum(count for key, count in watch.fetched.items() if key[0] == large)
-    assert fetched <= ranges + 2 * killed * CONFIG.concurrency  # under way, and not noted yet
+    assert sum(count for key, count in watch.fetched.items() if key[0] == large) <= ranges + killed * CONFIG.concurrency
 
 
 async def test_a_killed_download_goes_on(tmp_path: Path, home: Path, watch: Watch) -> None:
@@ -254,16 +258,17 @@ async def checkpoints_of(served: RunningServer, model_id: str) -> list[tuple[str
 async def test_a_killed_checkpoint_upload_sends_the_parts_that_are_missing(
     tmp_path: Path, home: Path, watch: Watch
 ) -> None:
-    data = random.Random(3).randbytes(5 * 8 * 1024 * 1024 + 99)
+    data = random.Random(3).randbytes(10 * 8 * 1024 * 1024 + 99)
     source, log = tmp_path / "weights.bin", tmp_path / "log"
     source.write_bytes(data)
+    watch.grace_seconds = GRACE_SECONDS
     with served_platform(tmp_path / "platform") as served:
         model_id = await model_of(served)
         for _ in range(2):
-            assert not watch.run(served, "upload_checkpoint", model_id, source, log, 3)
+            assert not watch.run(served, "upload_checkpoint", model_id, source, log, 5)
         assert watch.run(served, "upload_checkpoint", model_id, source, log, 0)
         assert await checkpoints_of(served, model_id) == [(summed(data), len(data))]
-        assert sum(watch.parts.values()) <= 6 + 2 * CONFIG.concurrency
+        assert sum(watch.parts.values()) <= 11 + 2 * CONFIG.concurrency < 11 + 2 * 5
         assert not has_journal(home)
         # Another call is another checkpoint: nothing of the run before is known any more.
         assert watch.run(served, "upload_checkpoint", model_id, source, log, 0)
@@ -309,6 +314,7 @@ async def test_a_commit_whose_reply_is_lost_makes_no_second_checkpoint(
 async def test_a_killed_checkpoint_download_fetches_the_ranges_that_are_missing(
     tmp_path: Path, home: Path, watch: Watch
 ) -> None:
+    watch.grace_seconds = GRACE_SECONDS
     data = random.Random(4).randbytes(LARGE_BYTES)
     source, log, copy = tmp_path / "weights.bin", tmp_path / "log", tmp_path / "copy.bin"
     source.write_bytes(data)
@@ -317,12 +323,11 @@ async def test_a_killed_checkpoint_download_fetches_the_ranges_that_are_missing(
         async with AsyncClient(served.url, token=served.token) as client:
             await (await client.models.get(model_id)).upload_checkpoint(source)
         for _ in range(2):
-            assert not watch.run(served, "download_checkpoint", model_id, copy, log, 12)
+            assert not watch.run(served, "download_checkpoint", model_id, copy, log, 9)
             assert not copy.exists()
         assert watch.run(served, "download_checkpoint", model_id, copy, log, 0)
     assert copy.read_bytes() == data
     ranges = -(-LARGE_BYTES // CONFIG.part_size)
-    # Of each kill: what was under way, and as much that had just come and was not noted yet. From the start it is 45.
-    assert sum(watch.fetched.values()) <= ranges + 2 * 2 * CONFIG.concurrency < ranges + 2 * 12
+    assert sum(watch.fetched.values()) <= ranges + 2 * CONFIG.concurrency < ranges + 2 * 9
     assert [path for path in tmp_path.iterdir() if path.name.endswith(".part")] == []
     assert not has_journal(home)

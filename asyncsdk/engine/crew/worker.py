@@ -218,8 +218,7 @@ class _Worker:
                     pass  # the parent has been told already, by `settle`
         except AsyncSDKError as error:
             self._channel.send(("broke", number, pack_error(error)))
-        except Exception as error:
-            # A mistake in this package: it ends the run of the parent, as it would there.
+        except Exception as error:  # a mistake in this package: it ends the run of the parent, as it would there
             _logger.exception("a worker process made a mistake")
             self._channel.send(("broke", number, type(error).__name__))
 

@@ -122,7 +122,7 @@ class _Race:
             if number not in _UNDER_WAY:
                 raise OSError(number, os.strerror(number))
             self._loop.add_writer(sock.fileno(), self._ready, sock)
-        except BaseException:
+        except BaseException:  # nobody else knows of the socket yet; raised again
             sock.close()
             raise
         self._running[sock.fileno()] = sock

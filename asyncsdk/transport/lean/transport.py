@@ -119,7 +119,7 @@ class LeanTransport:
         self.begin(waiter)
         try:
             return await waiter.future
-        except BaseException:
+        except BaseException:  # cancelled above all: nothing of the exchange may go on; raised again
             await self._abandon(waiter)
             raise
 
