@@ -31,14 +31,19 @@ from asyncsdk.errors import BadRequest
 
 __all__ = [
     "JsonText",
+    "agents",
+    "annotations",
+    "artifacts",
     "blobs",
     "checkpoints",
     "datasets",
     "ingested_parts",
     "items",
+    "job_logs",
     "jobs",
     "json_text",
     "meta",
+    "metrics",
     "models",
     "outbox",
     "prediction_tasks",
@@ -47,6 +52,7 @@ __all__ = [
     "tables",
     "tokens",
     "users",
+    "workers",
 ]
 
 
@@ -124,6 +130,9 @@ projects = Table(
     Column("name", Text, nullable=False, unique=True),
     Column("description", Text, nullable=False, server_default=""),
     *_history(),
+    Column("deleted_at", BigInteger),  # a soft delete: out of sight, restorable, its name still taken
+    Column("image_blob_id", Text, ForeignKey("blobs.id"), index=True),
+    Column("image_filename", Text),
 )
 
 datasets = Table(
@@ -139,6 +148,9 @@ datasets = Table(
     Column("item_count", BigInteger, nullable=False, server_default="0"),
     Column("size_bytes", BigInteger, nullable=False, server_default="0"),
     *_history(),
+    Column("deleted_at", BigInteger),
+    Column("archive_blob_id", Text, ForeignKey("blobs.id"), index=True),
+    Column("archive_filename", Text),
     UniqueConstraint("project_id", "name"),
 )
 
@@ -183,6 +195,9 @@ models = Table(
     Column("labels", JsonText, nullable=False, server_default="{}"),
     Column("config", JsonText, nullable=False, server_default="{}"),
     *_history(),
+    Column("deleted_at", BigInteger),
+    Column("dataset_id", Text, ForeignKey("datasets.id"), index=True),  # what it is trained on
+    Column("retention", JsonText),  # which checkpoints of older epochs stay; none: all
 )
 Index("models_by_name", models.c.project_id, models.c.name)
 
@@ -204,6 +219,49 @@ checkpoints = Table(
 )
 Index("checkpoints_by_sequence", checkpoints.c.model_id, checkpoints.c.sequence, unique=True)
 Index("checkpoints_by_blob", checkpoints.c.blob_id)
+
+# One row per series and step: a value sent again replaces the one before. NO_STEP is the step of a single value.
+metrics = Table(
+    "metrics",
+    tables,
+    Column("model_id", Text, ForeignKey("models.id"), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("step", BigInteger, nullable=False),
+    Column("value", Float, nullable=False),
+    Column("logged_at", BigInteger, nullable=False),
+    Column("created_by", Text),
+    PrimaryKeyConstraint("model_id", "name", "step"),
+)
+
+# Programs that train a model and say so now and then. Whether one is lost is told by the time of its last beat.
+agents = Table(
+    "agents",
+    tables,
+    _id(),
+    Column("model_id", Text, ForeignKey("models.id"), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("interval_seconds", Float, nullable=False),
+    Column("beats", BigInteger, nullable=False, server_default="0"),
+    Column("last_beat_at", BigInteger, nullable=False),
+    Column("stopped_at", BigInteger),
+    *_history(),
+)
+Index("agents_by_model", agents.c.model_id, agents.c.last_beat_at)
+
+# What people or programs say of an item: a label and a shape.
+annotations = Table(
+    "annotations",
+    tables,
+    _id(),
+    Column("dataset_id", Text, ForeignKey("datasets.id"), nullable=False),
+    Column("item_id", Text, ForeignKey("items.id"), nullable=False),
+    Column("label", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("shape", JsonText, nullable=False),
+    *_history(),
+)
+Index("annotations_by_item", annotations.c.item_id, annotations.c.id)
+Index("annotations_by_dataset", annotations.c.dataset_id, annotations.c.id)
 
 prediction_tasks = Table(
     "prediction_tasks",
@@ -277,5 +335,47 @@ jobs = Table(
     Column("message", Text, nullable=False, server_default=""),
     Column("error", JsonText),
     *_history(),
+    Column("subject_id", Text),  # the model or dataset it is about
+    Column("is_cancel_requested", Boolean, nullable=False, server_default="0"),
+    Column("started_at", BigInteger),
+    Column("ended_at", BigInteger),
 )
 Index("jobs_by_status", jobs.c.status, jobs.c.priority, jobs.c.created_at)
+Index("jobs_by_subject", jobs.c.subject_id, jobs.c.created_at)
+
+job_logs = Table(
+    "job_logs",
+    tables,
+    Column("job_id", Text, ForeignKey("jobs.id"), nullable=False),
+    Column("sequence", BigInteger, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("level", Text, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("logged_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("job_id", "sequence"),
+)
+
+# Objects that go into a job or come out of it.
+artifacts = Table(
+    "artifacts",
+    tables,
+    _id(),
+    Column("job_id", Text, ForeignKey("jobs.id"), nullable=False),
+    Column("direction", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("blob_id", Text, ForeignKey("blobs.id"), nullable=False, index=True),
+    *_history(),
+    UniqueConstraint("job_id", "direction", "name"),
+)
+
+# Programs that take jobs, and what they offer: kind of job -> what they can do of it.
+workers = Table(
+    "workers",
+    tables,
+    _id(),
+    Column("name", Text, nullable=False, unique=True),
+    Column("labels", JsonText, nullable=False, server_default="[]"),
+    Column("offers", JsonText, nullable=False, server_default="{}"),
+    Column("last_seen_at", BigInteger, nullable=False),
+    *_history(),
+)

@@ -16,6 +16,7 @@ __all__ = ["NAMES", "Entry", "contender", "entries"]
 
 NAMES = (
     "ours_lean",
+    "ours_auto",
     "ours_httpx",
     "aiohttp",
     "httpx",

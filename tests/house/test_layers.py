@@ -30,10 +30,10 @@ ARROWS: dict[str, frozenset[str]] = {
     "server.doors": LEAVES | {"protocol", "transport", "wires", "server"},
     "platforms": LEAVES | {"protocol", "transport", "wires"},
     "platforms.embedded": LEAVES | {"protocol", "transport", "wires", "platforms", "server"},
-    "client": LEAVES | {"entities", "platforms", "platforms.embedded", "engine", "protocol"},
+    "client": LEAVES | {"entities", "platforms", "platforms.embedded", "engine", "protocol", "worker"},
     "sync": LEAVES | {"client", "entities", "engine", "protocol"},
-    "worker": LEAVES | {"client", "engine"},
-    "cli": LEAVES | {"client", "sync", "engine", "server", "entities"},
+    "worker": LEAVES | {"entities", "engine", "protocol"},
+    "cli": LEAVES | {"client", "sync", "engine", "server", "server.doors", "entities", "worker"},
     "telemetry": LEAVES | {"engine"},
     "__main__": frozenset({"cli"}),
 }
