@@ -3,7 +3,7 @@
 #   make demo      the main job on real input against a served platform, every byte compared
 #   make test      the tests but the slow ones          make test-all  all of them
 #                  (servers that they run against go into .tools/ the first time, in about half a minute)
-#   make check     format, lint, types, generated twin, house rules (verifies)
+#   make check     format, lint, types, generated files, house rules (verifies)
 #   make fix       the same, mended where a tool can
 #   make bench     the engine and its peers against nginx, S3 and the served platform (ARGS="--quick" for a short run)
 #   make soak      mixed work under random faults, watched for growth (ARGS="--minutes 30 --seed 1")
@@ -49,10 +49,12 @@ check: $(DEV)
 	$(BIN)/ruff check --output-format concise $(FORMATTED)
 	$(BIN)/mypy
 	$(BIN)/python -m asyncsdk.sync.generate --check
+	$(BIN)/python -m tests.support.capabilities --check
 	$(BIN)/pytest -q tests/house $(PYTEST_ARGS)
 
 fix: $(DEV)
 	$(BIN)/python -m asyncsdk.sync.generate
+	$(BIN)/python -m tests.support.capabilities
 	$(BIN)/ruff check --fix $(FORMATTED)
 	$(BIN)/ruff format $(FORMATTED)
 

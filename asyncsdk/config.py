@@ -3,7 +3,9 @@
 =============== ======================= ==========================================================================
 field           environment             meaning
 =============== ======================= ==========================================================================
+``platform``    ``ASYNCSDK_PLATFORM``   What is spoken to: ``rest``, ``embedded`` or a service; what the others say.
 ``url``         ``ASYNCSDK_URL``        Server to speak to; empty: the embedded platform.
+``api_key``     ``ASYNCSDK_API_KEY``    Key for a service; an asyncsdk server has tokens.
 ``token``       ``ASYNCSDK_TOKEN``      Token for that server.
 ``home``        ``ASYNCSDK_HOME``       Folder of profile, journal and embedded data; ``~/.asyncsdk``.
 ``data``        ``ASYNCSDK_DATA``       Data folder of the embedded platform; ``HOME/data``.
@@ -35,6 +37,8 @@ from asyncsdk.errors import ConfigError
 __all__ = ["Settings", "profile_path", "remove_profile", "write_profile"]
 
 _ENVIRONMENT = {
+    "platform": "ASYNCSDK_PLATFORM",
+    "api_key": "ASYNCSDK_API_KEY",
     "url": "ASYNCSDK_URL",
     "token": "ASYNCSDK_TOKEN",
     "home": "ASYNCSDK_HOME",
@@ -52,6 +56,9 @@ class Settings(BaseModel):
     """Everything that can be set from outside. Build it with `load`; ``repr`` never shows the token.
 
     Attributes:
+        platform: ``rest`` (an asyncsdk server), ``embedded``, or the name of a service; None: ``rest`` with a URL, else
+            ``embedded``.
+        api_key: Key for the service; never used with another server than the one it was given with.
         url: Server to speak to, without a path slash at its end; None: the embedded platform.
         token: Token for the server; never used with another server than the one it was given with.
         home: Folder of profile, journal and embedded data.
@@ -65,8 +72,10 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    platform: str | None = None
     url: str | None = None
     token: str | None = Field(default=None, repr=False)
+    api_key: str | None = Field(default=None, repr=False)
     home: Path
     data: Path
     objects: str | None = None
@@ -87,7 +96,7 @@ class Settings(BaseModel):
             raise ValueError("must hold no query and no user; the token goes into its own setting")
         return value.rstrip("/")
 
-    @field_validator("token")
+    @field_validator("token", "api_key")
     @classmethod
     def _check_token(cls, value: str | None) -> str | None:
         if value is None or not value.strip():
@@ -101,9 +110,9 @@ class Settings(BaseModel):
     def load(cls, **arguments: Any) -> Self:
         """Return the settings in force; arguments that are None count as not given.
 
-        A token is used only for the server whose URL stands beside it: the token of one server is never sent to
-        another. ``ASYNCSDK_TOKEN`` without ``ASYNCSDK_URL`` is for any. A *data* that is given means the embedded
-        platform, whatever environment and profile say.
+        A token or key is used only for the server whose URL stands beside it: that of one server is never sent to
+        another. ``ASYNCSDK_TOKEN`` and ``ASYNCSDK_API_KEY`` without ``ASYNCSDK_URL`` are for any. A *data* that is
+        given means the embedded platform, whatever environment and profile say.
 
         Raises:
             ConfigError: A value makes no sense, *data* and *url* are both given, or the profile file cannot be read.
@@ -119,13 +128,15 @@ class Settings(BaseModel):
             if given.get("url"):
                 raise ConfigError("give url=... (a server) or data=... (a folder of the embedded platform), not both")
             given["url"] = ""
+            given.setdefault("platform", "embedded")
         home = Path(given.get("home") or environment.get("home") or Path.home() / ".asyncsdk").expanduser()
         profile = _read_profile(home)
         values: dict[str, Any] = {**profile, **environment, **given}
-        if "token" not in given:
-            stands_beside = environment if "token" in environment else profile
-            if not _same_server(values.get("url"), stands_beside.get("url", values.get("url"))):
-                values.pop("token", None)
+        for secret in ("token", "api_key"):
+            if secret not in given:
+                stands_beside = environment if secret in environment else profile
+                if not _same_server(values.get("url"), stands_beside.get("url", values.get("url"))):
+                    values.pop(secret, None)
         values["home"] = home
         values["data"] = Path(values.get("data") or home / "data").expanduser()
         try:

@@ -9,16 +9,22 @@
         ConnectionFailed  RequestTimeout (phase)
       ResponseError            status, code, request_id, body
         BadRequest  Unauthenticated  PermissionDenied  NotFound  Conflict
-        RateLimited (retry_after)  ServerError  MalformedResponse
+        RateLimited (retry_after)  ServerError  MalformedResponse  NoWorker
+        JobEnded (job_id)        JobFailed (reason, error_code)  JobCancelled  JobLost
       TransferError            source, destination, part, bytes_done
         ChecksumMismatch (expected, actual)  ObjectChanged  SourceChanged  SourceNotFound  SourceUnreadable
         IncompleteTransfer (declared, received)  DestinationFull  DestinationUnwritable  DeadlineExceeded
         CircuitOpen
-        VerificationFailed  WorkerCrashed (how, crashes)
+        VerificationFailed  WorkerCrashed (how, crashes)  CompletionUnknown
+      RunnerUnavailable        kind
+      InvalidArchive
       InvalidName              name
+      InvalidImage             name
+      InvalidModel
       InvalidRow               file, line
       StoreError               path
       JournalCorrupt           path
+      MetricsNotSent           path, count, lost
       ForkedProcessError
 
 ``retryable`` is a property of the error; the one retry loop asks it. ``code`` is a stable word for reports and
@@ -41,6 +47,7 @@ __all__ = [
     "BlockingCallInAsyncWarning",
     "ChecksumMismatch",
     "CircuitOpen",
+    "CompletionUnknown",
     "ConfigError",
     "Conflict",
     "ConnectionFailed",
@@ -49,10 +56,19 @@ __all__ = [
     "DestinationUnwritable",
     "ForkedProcessError",
     "IncompleteTransfer",
+    "InvalidArchive",
+    "InvalidImage",
+    "InvalidModel",
     "InvalidName",
     "InvalidRow",
+    "JobCancelled",
+    "JobEnded",
+    "JobFailed",
+    "JobLost",
     "JournalCorrupt",
     "MalformedResponse",
+    "MetricsNotSent",
+    "NoWorker",
     "NotFound",
     "ObjectChanged",
     "PermissionDenied",
@@ -60,6 +76,7 @@ __all__ = [
     "RequestError",
     "RequestTimeout",
     "ResponseError",
+    "RunnerUnavailable",
     "ServerError",
     "SourceChanged",
     "SourceNotFound",
@@ -268,6 +285,16 @@ class MalformedResponse(ResponseError):
     retryable = True
 
 
+class NoWorker(ResponseError):
+    """No worker does jobs of this kind (409); the message says what to install or start."""
+
+    code = "no_worker"
+    default_status = 409
+
+
+_BY_CODE: Mapping[str, type[ResponseError]] = {NoWorker.code: NoWorker}
+"""Refusals whose word says more than their status."""
+
 _BY_STATUS: Mapping[int, type[ResponseError]] = {
     401: Unauthenticated,
     403: PermissionDenied,
@@ -291,7 +318,7 @@ def response_error(
     ids: tuple[str, ...] = (),
 ) -> ResponseError:
     """Return the typed error for an HTTP status that is a refusal."""
-    cls = _BY_STATUS.get(status)
+    cls = _BY_CODE.get(code or "") or _BY_STATUS.get(status)
     if cls is None:
         cls = ServerError if status >= 500 else BadRequest if status >= 400 else MalformedResponse
     facts: dict[str, Any] = {
@@ -305,6 +332,73 @@ def response_error(
     if status in {501, 505, 507}:  # the server says that it cannot, not that it failed this time
         error.retryable = False
     return error
+
+
+# --- jobs ----------------------------------------------------------------------------------------------------
+
+
+class JobEnded(ResponseError):
+    """A job ended without a result.
+
+    Attributes:
+        job_id: The job.
+    """
+
+    code = "job_ended"
+
+    def __init__(self, message: str, *, job_id: str, **facts: Any) -> None:
+        super().__init__(message, **facts)
+        self.job_id = job_id
+
+
+class JobFailed(JobEnded):
+    """The work of a job failed.
+
+    Attributes:
+        reason: What the worker said.
+        error_code: The stable word of the error that ended it.
+    """
+
+    code = "job_failed"
+
+    def __init__(self, *, job_id: str, kind: str, reason: str, error_code: str) -> None:
+        super().__init__(f"job {job_id} ({kind}) failed: {reason}", job_id=job_id)
+        self.reason = reason
+        self.error_code = error_code
+
+
+class JobCancelled(JobEnded):
+    """The job was cancelled."""
+
+    code = "job_cancelled"
+
+    def __init__(self, *, job_id: str, kind: str) -> None:
+        super().__init__(f"job {job_id} ({kind}) was cancelled", job_id=job_id)
+
+
+class JobLost(JobEnded):
+    """Every worker that took the job went away, as often as it may be tried; ``job.retry()`` queues it again."""
+
+    code = "job_lost"
+
+    def __init__(self, *, job_id: str, kind: str, attempts: int) -> None:
+        super().__init__(f"job {job_id} ({kind}) is lost: {attempts} workers went away with it", job_id=job_id)
+        self.attempts = attempts
+
+
+class RunnerUnavailable(AsyncSDKError):
+    """Jobs of a kind cannot be done in this process; the message says what to install.
+
+    Attributes:
+        kind: The kind of job.
+    """
+
+    code = "runner_unavailable"
+
+    def __init__(self, kind: str, reason: str) -> None:
+        super().__init__(f"jobs of kind {kind!r} cannot be done here: {reason}")
+        self.kind = kind
+        self.reason = reason
 
 
 # --- moving bytes --------------------------------------------------------------------------------------------
@@ -405,6 +499,15 @@ class CircuitOpen(TransferError):
     retryable = True
 
 
+class CompletionUnknown(TransferError):
+    """Making an object of its parts was asked for and may have been heard; nobody can be asked whether it is there.
+
+    Look at the object. If it is not there, or not the one, send it again: in another upload, for this one is gone.
+    """
+
+    code = "completion_unknown"
+
+
 class DeadlineExceeded(TransferError):
     """The time given to the whole operation is over."""
 
@@ -455,6 +558,34 @@ class InvalidName(AsyncSDKError, ValueError):
         self.reason = reason
 
 
+class InvalidImage(AsyncSDKError, ValueError):
+    """Bytes that are no image, are damaged, or hold more pixels than are allowed.
+
+    Attributes:
+        name: Name of the image.
+        reason: What is wrong with it.
+    """
+
+    code = "invalid_image"
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"{name} {reason}")
+        self.name = name
+        self.reason = reason
+
+
+class InvalidArchive(AsyncSDKError, ValueError):
+    """A file that is no zip archive, is damaged, or holds more than is allowed; the message says which."""
+
+    code = "invalid_archive"
+
+
+class InvalidModel(AsyncSDKError, ValueError):
+    """Weights that cannot be run or converted; the message says what they are, or what is wrong with them."""
+
+    code = "invalid_model"
+
+
 class InvalidRow(AsyncSDKError, ValueError):
     """A row that cannot be used.
 
@@ -501,6 +632,28 @@ class JournalCorrupt(AsyncSDKError):
         super().__init__(f"{path}: {reason}")
         self.path = str(path)
         self.reason = reason
+
+
+class MetricsNotSent(AsyncSDKError):
+    """A block of batched metrics ended, and some of them could not be sent; they are kept in a file.
+
+    ``await model.metrics.send_kept()`` sends them later.
+
+    Attributes:
+        path: The file; None when none is kept.
+        count: How many values it holds.
+        lost: How many are gone: memory was full, and the file could not be written.
+    """
+
+    code = "metrics_not_sent"
+
+    def __init__(self, count: int, path: str | Path | None, *, lost: int = 0, reason: str = "") -> None:
+        kept = f"{count} metrics were not sent" + (f" and are kept in {path}" if path is not None else "")
+        gone = f"; {lost} are lost, because no file could be written" if lost else ""
+        super().__init__(f"{kept}{gone}{f' ({reason})' if reason else ''}; send them with: model.metrics.send_kept()")
+        self.count = count
+        self.path = None if path is None else str(path)
+        self.lost = lost
 
 
 class ForkedProcessError(AsyncSDKError):

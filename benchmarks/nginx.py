@@ -58,7 +58,7 @@ http {{
     uwsgi_temp_path {folder}/temp-uwsgi;
     scgi_temp_path {folder}/temp-scgi;
     server {{
-        listen 127.0.0.1:{port} backlog=2048{shared};
+        listen {address}:{port} backlog=2048{shared};
         {tls}
         root {folder}/data;
         location / {{
@@ -75,7 +75,7 @@ http {{
 """
 
 TLS = """
-        listen 127.0.0.1:{port} ssl backlog=2048{shared};
+        listen {address}:{port} ssl backlog=2048{shared};
         ssl_certificate {folder}/certificate.pem;
         ssl_certificate_key {folder}/key.pem;
         ssl_protocols TLSv1.3;
@@ -153,6 +153,7 @@ class Nginx:
             there is one, else the folder for temporary files.
         tls: Whether it listens for TLS 1.3 too, with a certificate made on the spot.
         workers: Its processes; connections are spread over them by chance.
+        address: What it listens on; something else than loopback is for a network namespace of one's own.
 
     ``POST url/post`` answers how long the body was said to be; ``url/status`` counts requests (see `requests_served`).
 
@@ -164,10 +165,13 @@ class Nginx:
         pid: Its master process; the workers are children of it.
     """
 
-    def __init__(self, parent: Path | None = None, *, tls: bool = False, workers: int = 1) -> None:
+    def __init__(
+        self, parent: Path | None = None, *, tls: bool = False, workers: int = 1, address: str = "127.0.0.1"
+    ) -> None:
         self._program = install_nginx()
         self._with_tls = tls
         self._workers = workers
+        self._address = address
         memory = Path("/dev/shm")
         if parent is None and memory.is_dir() and os.access(memory, os.W_OK):
             parent = memory
@@ -217,7 +221,7 @@ class Nginx:
         # Started by root, the worker would be somebody else, who may not write here.
         user = f"user {getpass.getuser()};" if os.geteuid() == 0 else ""
         configuration = self._folder / "nginx.conf"
-        values = {"folder": self._folder, "user": user, "workers": self._workers}
+        values = {"folder": self._folder, "user": user, "workers": self._workers, "address": self._address}
         values["shared"] = " reuseport" if self._workers > 1 else ""  # without it, one may accept them all
         tls = TLS.format(**values, port=tls_port) if self._with_tls else ""
         configuration.write_text(CONFIGURATION.format(**values, port=port, tls=tls))

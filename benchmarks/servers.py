@@ -30,6 +30,7 @@ class ServedPlatform:
 
     Args:
         parent: Folder that the data folder is made in, and removed from at the end; None: that of temporary files.
+        options: Further options of the command.
 
     Attributes:
         url: Where it listens.
@@ -38,8 +39,9 @@ class ServedPlatform:
         pid: Its process.
     """
 
-    def __init__(self, parent: Path | None = None) -> None:
+    def __init__(self, parent: Path | None = None, *options: str) -> None:
         self._parent = parent
+        self._options = options
         self._folder = Path()
         self._process: subprocess.Popen[bytes] | None = None
         self.url = ""
@@ -52,11 +54,15 @@ class ServedPlatform:
         self.data = self._folder / "data"
         environment = {name: value for name, value in os.environ.items() if not name.startswith("ASYNCSDK_")}
         environment |= {"ASYNCSDK_HOME": str(self._folder / "home"), "PYTHONUNBUFFERED": "1"}
-        command = [sys.executable, "-m", "asyncsdk", "serve", "--host", "127.0.0.1", "--port", "0", "--data"]
+        command = [sys.executable, "-m", "asyncsdk", "serve", *self._options, "--host", "127.0.0.1", "--port", "0"]
         try:
             with (self._folder / "log").open("wb") as log:
                 self._process = subprocess.Popen(
-                    [*command, str(self.data)], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment
+                    [*command, "--data", str(self.data)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    env=environment,
                 )
             self.pid = self._process.pid
             self.url = self._wait_for_url(self._process)

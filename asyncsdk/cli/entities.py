@@ -1,18 +1,22 @@
-"""``asyncsdk projects|datasets|items|models list|create|get|delete``."""
+"""``asyncsdk projects|datasets|items|models list|create|get|delete|restore``."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from asyncsdk.cli import project_images
 from asyncsdk.cli.exits import ExitCode
-from asyncsdk.cli.formats import TableWriter, cell, human_size, parse_json_or_text
+from asyncsdk.cli.formats import parse_json_or_text
 from asyncsdk.cli.invocation import Invocation
 from asyncsdk.cli.options import Arguments, add_common, add_listing, add_project, parsed_as, parsed_filter
+from asyncsdk.cli.people import add_agents_verb
 from asyncsdk.cli.references import Reference, find_dataset, find_model, find_project
+from asyncsdk.cli.soft_deletes import add_delete_options, add_list_option, find_deleted, restore_command
+from asyncsdk.cli.tables import Columns, shown, write_listing
 from asyncsdk.client import AsyncClient
 from asyncsdk.domain.ids import is_id
 from asyncsdk.entities.item_uploads import ItemUpload
@@ -21,8 +25,6 @@ from asyncsdk.entities.pages import AsyncPages
 from asyncsdk.errors import ConfigError, NotFound
 
 __all__ = ["add_commands"]
-
-_PAGE = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,7 @@ class _Kind:
     """
 
     name: str
-    columns: Sequence[tuple[str, str]]
+    columns: Columns
     list: Callable[[AsyncClient, Arguments], Awaitable[AsyncPages[Any]]]
     find: Callable[[AsyncClient, Arguments], Awaitable[Any]]
     create: Callable[[AsyncClient, Arguments], Awaitable[Any]] | None
@@ -52,6 +54,7 @@ def add_commands(commands: Any) -> None:
         verbs = _group(commands, kind)
         parser = _verb(verbs, "list", f"list {kind.name}s", _list_command(kind))
         add_listing(parser)
+        add_list_option(parser)
         if kind is not _PROJECTS:
             add_project(parser)
         parser = _verb(verbs, "create", f"make a {kind.name}", _create_command(kind))
@@ -65,6 +68,7 @@ def add_commands(commands: Any) -> None:
                                 "are (default: files)")  # fmt: skip
         if kind is _MODELS:
             parser.add_argument("--framework", metavar="TEXT", default="", help="what its weights are made with")
+            parser.add_argument("--dataset", metavar="DATASET", help=f"what it is to be trained on: {_REFERENCE}")
         if kind is not _PROJECTS:
             add_project(parser)
         for verb in ("get", "delete"):
@@ -74,7 +78,17 @@ def add_commands(commands: Any) -> None:
             if kind is not _PROJECTS:
                 add_project(parser)
             if verb == "delete":
+                add_delete_options(parser)
                 _add_confirmation(parser, _described(kind))
+        parser = _verb(verbs, "restore", f"bring back a {kind.name} that was deleted with --soft",
+                       restore_command(kind.name))  # fmt: skip
+        parser.add_argument("name", metavar=kind.name.upper(), help=reference)
+        if kind is not _PROJECTS:
+            add_project(parser)
+        if kind is _PROJECTS:
+            project_images.add_verbs(verbs)
+        if kind is _MODELS:
+            add_agents_verb(verbs)
     verbs = _group(commands, _ITEMS)
     parser = _verb(verbs, "list", "list the items of a dataset", _list_command(_ITEMS))
     _add_dataset(parser)
@@ -97,7 +111,8 @@ def add_commands(commands: Any) -> None:
 
 
 def _group(commands: Any, kind: _Kind) -> Any:
-    parser = commands.add_parser(f"{kind.name}s", help=f"list, create, get, delete {kind.name}s")
+    others = "" if kind is _ITEMS else ", restore"
+    parser = commands.add_parser(f"{kind.name}s", help=f"list, create, get, delete{others} {kind.name}s")
     add_common(parser)
     return parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
@@ -138,7 +153,11 @@ def _add_confirmation(parser: Any, describe: Callable[[Arguments], str]) -> None
 
 
 def _described(kind: _Kind) -> Callable[[Arguments], str]:
-    return lambda given: f"the {kind.name} {given.name!r}{kind.contents}"
+    return lambda given: f"the {kind.name} {given.name!r}{kind.contents}{_for_now(given)}"
+
+
+def _for_now(given: Arguments) -> str:
+    return ", until it is restored" if given.soft else ""
 
 
 def _parse_object(text: str) -> dict[str, Any]:
@@ -153,21 +172,9 @@ def _parse_object(text: str) -> dict[str, Any]:
 
 def _list_command(kind: _Kind) -> Callable[[Invocation], Awaitable[ExitCode]]:
     async def run(invocation: Invocation) -> ExitCode:
-        output = invocation.output
-        table = TableWriter([header for header, _ in kind.columns])
-        found = 0
         async with invocation.client() as client:
             pages = await kind.list(client, invocation.arguments)
-            async for page in pages.pages(_PAGE):
-                found += len(page.entries)
-                if output.as_json:
-                    for entity in page.entries:
-                        output.record(entity.to_json())
-                elif page.entries:
-                    for line in table.lines([_row(kind, entity) for entity in page.entries]):
-                        output.text(line)
-        if not found:
-            output.note(f"no {kind.name}s")
+            await write_listing(invocation.output, pages, kind.columns, lambda entity: entity.to_json(), kind=kind.name)
         return ExitCode.OK
 
     return run
@@ -208,14 +215,16 @@ def _delete_command(kind: _Kind) -> Callable[[Invocation], Awaitable[ExitCode]]:
             output.note("nothing was deleted")
             return ExitCode.OK
         async with invocation.client() as client:
-            entity = await kind.find(client, given)
+            entity = await (find_deleted(client, kind.name, given) if given.deleted else kind.find(client, given))
+            what = f"the {kind.name} {entity.name!r} ({entity.id}){kind.contents}{_for_now(given)}"
             if given.dry_run:
-                output.note(f"would delete the {kind.name} {entity.name!r} ({entity.id}){kind.contents}")
+                output.note(f"would delete {what}")
                 return ExitCode.OK
-            await entity.delete()
+            await entity.delete(hard=not given.soft)
         if output.as_json:
-            output.record({"id": entity.id, "name": entity.name, "deleted": True})
-        output.text(f"deleted the {kind.name} {entity.name} ({entity.id})")
+            restorable = {"restorable": True} if given.soft else {}
+            output.record({"id": entity.id, "name": entity.name, "deleted": True, **restorable})
+        output.text(f"deleted the {kind.name} {entity.name} ({entity.id}){_for_now(given)}")
         return ExitCode.OK
 
     return run
@@ -258,10 +267,6 @@ async def _delete_items(invocation: Invocation) -> ExitCode:
     return ExitCode.OK
 
 
-def _row(kind: _Kind, entity: Any) -> list[str]:
-    return [_shown(field, getattr(entity, field)) for _, field in kind.columns]
-
-
 def _show(invocation: Invocation, entity: Any) -> None:
     if invocation.output.as_json:
         invocation.output.record(entity.to_json())
@@ -269,11 +274,7 @@ def _show(invocation: Invocation, entity: Any) -> None:
     values = {name: value for name, value in dict(entity).items() if name != "extra" or value}
     width = max(map(len, values)) + 1
     for name, value in values.items():
-        invocation.output.text(f"{name + ':':<{width}} {_shown(name, value)}")
-
-
-def _shown(field: str, value: Any) -> str:
-    return human_size(value) if field == "size_bytes" else cell(value)
+        invocation.output.text(f"{name + ':':<{width}} {shown(name, value)}")
 
 
 # --- the kinds -----------------------------------------------------------------------------------------------
@@ -282,17 +283,26 @@ _REFERENCE = "name, project/name, or id"
 
 
 async def _listed_projects(client: AsyncClient, given: Arguments) -> AsyncPages[Any]:
-    return client.projects.list(filter=parsed_filter(given.filter), sort=given.sort, limit=given.limit)
+    return client.projects.list(**_listing_of(given))
 
 
 async def _listed_datasets(client: AsyncClient, given: Arguments) -> AsyncPages[Any]:
     project = None if given.project is None else await find_project(client, given.project)
-    return client.datasets.list(project=project, filter=parsed_filter(given.filter), sort=given.sort, limit=given.limit)
+    return client.datasets.list(project=project, **_listing_of(given))
 
 
 async def _listed_models(client: AsyncClient, given: Arguments) -> AsyncPages[Any]:
     project = None if given.project is None else await find_project(client, given.project)
-    return client.models.list(project=project, filter=parsed_filter(given.filter), sort=given.sort, limit=given.limit)
+    return client.models.list(project=project, **_listing_of(given))
+
+
+def _listing_of(given: Arguments) -> dict[str, Any]:
+    return {
+        "filter": parsed_filter(given.filter),
+        "sort": given.sort,
+        "limit": given.limit,
+        "deleted": given.deleted,
+    }
 
 
 async def _listed_items(client: AsyncClient, given: Arguments) -> AsyncPages[Any]:
@@ -351,9 +361,11 @@ async def _created_dataset(client: AsyncClient, given: Arguments) -> Any:
 async def _created_model(client: AsyncClient, given: Arguments) -> Any:
     reference = Reference.parse(given.name, given.project)
     project = None if reference.project is None else await find_project(client, reference.project)
+    dataset = None if given.dataset is None else await find_dataset(client, Reference.parse(given.dataset, None))
     return await client.models.create(
         reference.name,
         project=project,
+        dataset=dataset,
         framework=given.framework,
         description=given.description,
         metadata=given.metadata,
@@ -387,7 +399,14 @@ _DATASETS = _Kind(
 )
 _MODELS = _Kind(
     "model",
-    (("ID", "id"), ("NAME", "name"), ("PROJECT", "project_id"), ("FRAMEWORK", "framework"), ("CREATED", "created_at")),
+    (
+        ("ID", "id"),
+        ("NAME", "name"),
+        ("STATUS", "status"),
+        ("PROJECT", "project_id"),
+        ("FRAMEWORK", "framework"),
+        ("CREATED", "created_at"),
+    ),
     _listed_models,
     _found_model,
     _created_model,

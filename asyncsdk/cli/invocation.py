@@ -44,8 +44,11 @@ class Invocation:
             part_size=given.part_size,
         )
 
-    def client(self) -> AsyncClient:
+    def client(self, *, is_drained: bool = True) -> AsyncClient:
         """Return a client as the options say; use it with ``async with``.
+
+        Args:
+            is_drained: Whether the first Ctrl-C lets its engine begin nothing new.
 
         Raises:
             ConfigError: A setting makes no sense.
@@ -63,8 +66,13 @@ class Invocation:
         def drain() -> bool:
             return client.engine.drain()  # made when it is first asked for
 
-        self._drains.append(drain)
+        if is_drained:
+            self.on_drain(drain)
         return client
+
+    def on_drain(self, drain: Callable[[], bool]) -> None:
+        """Have *drain* called by the first Ctrl-C; it returns whether anything is under way that is to be finished."""
+        self._drains.append(drain)
 
     def engine(self) -> Engine:
         """Return an engine without a platform, as the options say; use it with ``async with``."""
@@ -86,6 +94,7 @@ class Invocation:
             requests_per_second=given.requests_per_second,
             deadline_seconds=given.deadline,
             processes=given.processes,
+            source_changed=given.source_changed,
         )
 
     def drain(self) -> bool:

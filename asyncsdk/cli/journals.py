@@ -21,7 +21,7 @@ from asyncsdk.errors import ConfigError, SourceNotFound
 
 __all__ = ["add_commands", "command_of", "forget", "list_runs", "resume", "show"]
 
-_COLUMNS = ("run", "state", "objects", "large", "parts", "size", "place")
+_COLUMNS = ("run", "state", "objects", "large", "parts", "size", "half received", "place")
 
 
 def add_commands(commands: Any) -> None:
@@ -89,6 +89,7 @@ async def show(invocation: Invocation) -> ExitCode:
         return ExitCode.OK
     values = _values(run)
     values["size_bytes"] = human_size(run.size_bytes)
+    values["half_received_bytes"] = human_size(run.half_received_bytes)
     values |= values.pop("arguments")
     width = max(map(len, values)) + 1
     for name, value in values.items():
@@ -106,7 +107,7 @@ async def resume(invocation: Invocation) -> ExitCode:
     arguments = parse(command_of(run))
     given = invocation.arguments
     anew = ("token", "json", "quiet", "debug", "report", "retry", "events", "dry_run")
-    limits = ("concurrency", "part_size", "bandwidth", "requests_per_second", "deadline", "processes")
+    limits = ("concurrency", "part_size", "bandwidth", "requests_per_second", "deadline", "processes", "source_changed")
     for name in (*anew, *limits):
         setattr(arguments, name, getattr(given, name))
     if "folder" in run.arguments:  # paths in a manifest count from it
@@ -127,12 +128,16 @@ async def forget(invocation: Invocation) -> ExitCode:
     folder = journal_folder(invocation.settings().home)
     if given.dry_run:
         run = await _summary(invocation)
-        output.note(f"would forget {run.run_id} ({run.objects} objects, {run.large} half-moved)")
+        files = _files(run.half_received, run.half_received_bytes)
+        output.note(f"would forget {run.run_id} ({run.objects} objects, {run.large} half-moved) and remove {files}")
         return ExitCode.OK
-    run_id = await anyio.to_thread.run_sync(forget_run, folder, given.run)
+    gone = await anyio.to_thread.run_sync(forget_run, folder, given.run)
     if output.as_json:
-        output.record({"run_id": run_id, "forgotten": True})
-    output.text(f"forgot {run_id}")
+        output.record(
+            {"run_id": gone.run_id, "forgotten": True, "files_removed": gone.files, "bytes_removed": gone.size_bytes}
+        )
+    removed = f", removed {_files(gone.files, gone.size_bytes)}" if gone.files else ""
+    output.text(f"forgot {gone.run_id}{removed}")
     return ExitCode.OK
 
 
@@ -162,6 +167,10 @@ def command_of(run: RunSummary) -> list[str]:
             command = ["checkpoint", "upload", place, known["model"], *_facts(known["facts"])]
         case "checkpoint_download":
             command = ["checkpoint", "download", known["model"], place, "--which", known["checkpoint"]]
+        case "archive_upload":
+            command = ["archive", "upload", place, known["dataset"]]
+        case "archive_download":
+            command = ["archive", "download", known["dataset"], place]
         case "transfer":
             command = ["transfer", place]
         case _:
@@ -196,4 +205,9 @@ def _values(run: RunSummary) -> dict[str, Any]:
 
 def _row(run: RunSummary) -> list[str]:
     values = (run.run_id, run.state, run.objects, run.large, run.parts)
-    return [*map(str, values), human_size(run.size_bytes), cell(run.arguments.get("place", ""))]
+    half = _files(run.half_received, run.half_received_bytes) if run.half_received else "-"
+    return [*map(str, values), human_size(run.size_bytes), half, cell(run.arguments.get("place", ""))]
+
+
+def _files(count: int, size_bytes: int) -> str:
+    return f"{count} file{'' if count == 1 else 's'} ({human_size(size_bytes)})"

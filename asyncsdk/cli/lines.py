@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 from pathlib import Path
@@ -47,11 +48,20 @@ class LineWriter:
         """Add one line, with its end."""
         self._lines.put(line)
 
-    def close(self) -> None:
-        """Write what is left and close the file. Calling it again does nothing."""
+    def close(self, *, is_durable: bool = False) -> None:
+        """Write what is left and close the file. Calling it again does nothing.
+
+        Args:
+            is_durable: Whether to wait until it survives a loss of power: it is about to replace something.
+        """
         if not self._file.closed:
             self._lines.put(None)
             self._thread.join()
+            if is_durable and self._error is None:
+                try:
+                    os.fsync(self._file.fileno())
+                except OSError as error:
+                    self._error = error
             self._file.close()
 
     def check(self) -> None:

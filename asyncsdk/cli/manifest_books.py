@@ -39,6 +39,7 @@ class ManifestBooks:
             name = download.key.name
             state = await self._journal.recall_large(name) if name in begun else self._journal.new_large(name, {})
             download.received = state.received()
+            download.wants_identity = True
         return [
             Skipped(one.name, done[one.key.name], one.key)
             if isinstance(one, (Upload, Download)) and one.key.name in done
@@ -81,8 +82,8 @@ def _finished(outcomes: Iterable[Outcome]) -> Iterable[Finished]:
     for outcome in outcomes:
         transfer = outcome.transfer
         line = transfer.key
-        identity = line.file if isinstance(transfer, Upload) else None
+        identity: tuple[int, int, int] | None = line.file if isinstance(transfer, Upload) else None
         if isinstance(transfer, Download):
-            identity = _identity(transfer.sink)
-        if identity is not None and outcome.crc32c is not None and identity.size_bytes == outcome.size_bytes:
+            identity = outcome.identity or _identity(transfer.sink)
+        if identity is not None and outcome.crc32c is not None and identity[0] == outcome.size_bytes:
             yield digest_of(line.name), identity, int(outcome.crc32c, 16), b""

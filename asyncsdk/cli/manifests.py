@@ -69,7 +69,7 @@ async def transfer(invocation: Invocation) -> ExitCode:
             run.write(_entry(outcome))
 
         record = None if only is not None else _record(invocation)
-        async with invocation.engine() as engine, keeping(invocation.settings(), record) as kept:
+        async with invocation.engine() as engine, keeping(invocation.settings(), record, run.on_event) as kept:
             books = None if kept.journal is None else ManifestBooks(kept.journal)
             feed = ManifestFeed(file, name, only=only, dry_run=given.dry_run, books=books)
             report = await engine.collect(

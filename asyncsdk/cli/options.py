@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, Literal, NoReturn, TypeVar
 
 from asyncsdk.cli.formats import (
     parse_assignment,
@@ -51,6 +51,7 @@ class Arguments(argparse.Namespace):
     requests_per_second: float | None = None
     deadline: float | None = None
     processes: int = 1
+    source_changed: Literal["fail", "retry", "accept"] = "fail"
     part_size: int | None = None
     json: bool = False
     quiet: bool = False
@@ -177,7 +178,15 @@ def add_transfer(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--deadline", metavar="TIME", type=parsed_as(parse_duration), help="how long it may take, such "
                        "as 90, 30m or 8h; what is not done by then has failed")  # fmt: skip
     group.add_argument("--processes", metavar="N", type=int, help="worker processes that transfers are spread over "
-                       "(default: 1, all in this one); for many cores and a fast network")  # fmt: skip
+                       "(default: 1, all in this one; also with --bandwidth or --requests-per-second); for many cores "
+                       "and a fast network")  # fmt: skip
+    parser.add_argument(
+        "--source-changed",
+        choices=("fail", "retry", "accept"),
+        default=argparse.SUPPRESS,
+        help="what happens when a file changed while it was sent: it has failed (fail, default), it is sent again "
+        "(retry), or nobody looks, as for logs that grow (accept)",
+    )
     add_report(parser)
 
 

@@ -7,14 +7,19 @@ from collections.abc import Sequence
 from asyncsdk._version import __version__
 from asyncsdk.cli import (
     accounts,
+    archives,
     checkpoints,
     dataset_transfers,
     entities,
+    jobs,
     journals,
     manifests,
+    model_work,
+    people,
     predictions,
     serving,
     verifying,
+    working,
 )
 from asyncsdk.cli.exits import exit_codes_help
 from asyncsdk.cli.options import Arguments, CommandParser, add_common
@@ -55,12 +60,17 @@ def build_parser() -> CommandParser:
     for module in (
         serving,
         accounts,
+        people,
         dataset_transfers,
+        archives,
         verifying,
         checkpoints,
+        model_work,
         predictions,
         manifests,
         journals,
+        working,
+        jobs,
         entities,
     ):
         module.add_commands(commands)

@@ -178,20 +178,21 @@ class ReportWriter:
         if self._lines.is_closed:
             return
         try:
-            if self._retried is not None:
-                for line in failed_lines(self._retried):
-                    if hash(identity_of(json.loads(line))) not in self._reached:
-                        self._lines.write(line)
-            if last is not None:
-                self._lines.write(json_line(last))
-        finally:
-            self._lines.close()
-        if self._retried is not None:
             try:
-                if not self._lines.has_failed:
+                if self._retried is not None:
+                    for line in failed_lines(self._retried):
+                        if hash(identity_of(json.loads(line))) not in self._reached:
+                            self._lines.write(line)
+                if last is not None:
+                    self._lines.write(json_line(last))
+            finally:
+                self._lines.close(is_durable=self._retried is not None)
+            if self._retried is not None and not self._lines.has_failed:
+                with os_errors("destination", destination=str(self._path)):
                     self._temporary.chmod(self._path.stat().st_mode & 0o777)
                     self._temporary.replace(self._path)
-            finally:
+        finally:
+            if self._retried is not None:  # whatever went wrong: what is retried stands as it was
                 self._temporary.unlink(missing_ok=True)
         self._lines.check()
 

@@ -34,6 +34,7 @@ from asyncsdk.targets import Origin, Target
 from asyncsdk.transport.base import Transport
 from asyncsdk.transport.httpx_transport import HttpxTransport
 from asyncsdk.transport.lean import LeanTransport
+from asyncsdk.transport.memory import BudgetedTransport
 from asyncsdk.transport.threads import Threads
 
 if TYPE_CHECKING:
@@ -284,6 +285,8 @@ class Engine:
             transport = self._own_transport = _make_transport(config, threads)
         limits = self.limits
         limits.attach(transport)
+        if isinstance(transport, BudgetedTransport):
+            transport.draw_on(process_budget().allowance())
         return Resources(
             config,
             transport,

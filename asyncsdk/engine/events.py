@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Literal
 
+from asyncsdk.engine.limits.controller import Reason
 from asyncsdk.engine.waits import WaitReason
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "ObjectFinished",
     "ObjectStarted",
     "Renewed",
+    "Resuming",
     "Retried",
     "RunEnded",
     "RunStarted",
@@ -40,7 +42,7 @@ class Event:
 
     Attributes:
         kind: What, in one word.
-        run: Names the run; eight hexadecimal digits.
+        run: Names the run; eight hexadecimal digits, none before it has begun.
         time: When, in seconds since 1970 UTC.
     """
 
@@ -80,6 +82,22 @@ class RunStarted(Event):
     objects_total: int | None = None
     bytes_total: int | None = None
     schema: int = SCHEMA
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resuming(Event):
+    """A run is about to go on where an earlier one was stopped: what that one finished is put in order first.
+
+    That takes some seconds for a million objects, before anything moves.
+
+    Attributes:
+        journal: Name of the journal, as ``asyncsdk journal list`` shows it.
+        objects: How many are put in order: those that arrived since it was taken up last.
+    """
+
+    kind = "resuming"
+    journal: str
+    objects: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,12 +226,16 @@ class ConcurrencyChanged(Event):
         lane: ``small``: objects that go by one request; ``part``: parts of large ones.
         before: How many there were.
         after: How many there are.
+        reason: Why, as ``limits.trace`` has it (``pays``, ``no gain``, ``refused`` ...); None: somebody set a number.
+        per_second: What was measured before it, of what counts: requests, or bytes of parts; None with the reason.
     """
 
     kind = "concurrency_changed"
     lane: Literal["small", "part"]
     before: int
     after: int
+    reason: Reason | None = None
+    per_second: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,11 +9,24 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
+from asyncsdk.engine.strays import no_strays
 from asyncsdk.engine.transfers import Download, Outcome, Refused, Skipped, Transfer, Upload
 from asyncsdk.errors import ConfigError
 from asyncsdk.targets import Origin, Target
 
-__all__ = ["Feed", "IterableFeed", "WatchingFeed"]
+__all__ = [
+    "ANOTHER_UPLOAD",
+    "Feed",
+    "IterableFeed",
+    "JudgingFeed",
+    "ReplacingFeed",
+    "WatchingFeed",
+    "is_judge",
+    "renewed",
+]
+
+ANOTHER_UPLOAD = 0
+"""In place of the number of a part that URLs are needed for: the upload is gone, and another one is to be begun."""
 
 
 @runtime_checkable
@@ -44,6 +57,52 @@ class WatchingFeed(Protocol):
     def arrived(self, outcome: Outcome) -> None:
         """Called with every outcome of a transfer that was done, as soon as its bytes are there. Must neither block nor
         raise."""
+
+
+@runtime_checkable
+class ReplacingFeed(Protocol):
+    """A feed that can have an upload begun once more. Others are asked by ``renew``, which may give another one too."""
+
+    async def replace(self, transfer: Upload) -> Target | None:
+        """Return a target that begins another upload of *transfer*, or None when there is none to be had.
+
+        Asked when the server knows nothing any more of the upload that was begun in parts: it was swept, or aborted.
+        """
+
+
+@runtime_checkable
+class JudgingFeed(Protocol):
+    """A feed whose ``settle`` finds out what is really there.
+
+    Attributes:
+        judges_uploads: Whether ``settle`` compares the object of every upload with its size and checksum, and fails the
+            outcome where they differ or there is none. Then an upload that may have arrived, of which only the last
+            reply was lost, is handed to it as done.
+    """
+
+    judges_uploads: bool
+
+
+def is_judge(feed: object) -> bool:
+    """Whether *feed* finds out by itself if what it is told to be done is there."""
+    return isinstance(feed, JudgingFeed) and feed.judges_uploads
+
+
+async def renewed(feed: Feed, transfer: Upload | Download, *, first_part: int) -> Target | Origin | None:
+    """Return what the feed gives as a fresh target or origin.
+
+    Args:
+        first_part: The first part that URLs are needed for; `ANOTHER_UPLOAD`: a target that begins another upload.
+
+    Raises:
+        StrayCancelledError: The feed was cancelled by itself; that ends the run.
+    """
+    with no_strays():
+        if first_part == ANOTHER_UPLOAD:
+            if isinstance(feed, ReplacingFeed) and isinstance(transfer, Upload):
+                return await feed.replace(transfer)
+            first_part = 1
+        return await feed.renew(transfer, first_part=first_part)
 
 
 class IterableFeed:

@@ -44,7 +44,8 @@ class Report:
         failures: The first 1,000 of them.
         waits: What the run's places (requests that may be in flight at once) spent their time on, in seconds by reason:
             two requests that wait for a reply for one second make two. Sampled.
-        cpu_share: Share of one processor that the event loop's thread used while it lasted.
+        cpu_share: Share of one processor that the event loop's thread used while it lasted; with worker processes, that
+            of the busiest.
         concurrency: How the number of requests at once changed, and why; empty when it was set.
         is_complete: Whether everything in the feed has an outcome: False after the run was drained before that.
     """

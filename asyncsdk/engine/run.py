@@ -219,7 +219,7 @@ class Run(AsyncIterator[Outcome]):
             queued=self._waiting() + len(self._workers.large),
             unfinished=self._unfinished,
             finished=self._meter.taken - self._unfinished,
-            is_elsewhere=self._shift is not None and self._shift.is_busy,
+            idle_elsewhere=self._shift.idle_places if self._shift is not None and self._shift.is_busy else None,
             is_settling=self._settler.is_settling,
             wants_more=not self._feed_has_ended and not self._is_draining,
         )

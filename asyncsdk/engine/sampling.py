@@ -36,6 +36,7 @@ _REASONS: Mapping[str, WaitReason] = {
     "head": WaitReason.REPLY,
     "body": WaitReason.REPLY,
     "thread": WaitReason.DISK,
+    "memory": WaitReason.MEMORY,
 }
 
 
@@ -58,7 +59,7 @@ class Counts:
         queued: Transfers that nobody has begun.
         unfinished: Transfers without an outcome, the queued ones included.
         finished: Transfers with an outcome.
-        is_elsewhere: Whether worker processes move some of them, of whose waits nothing is known here.
+        idle_elsewhere: Places of worker processes that have nothing to do; None: none of them moves anything.
         is_settling: Whether the platform is committing.
         wants_more: Whether the feed has more to give, or has not said that it ended.
     """
@@ -66,7 +67,7 @@ class Counts:
     queued: int
     unfinished: int
     finished: int
-    is_elsewhere: bool
+    idle_elsewhere: int | None
     is_settling: bool
     wants_more: bool
 
@@ -113,7 +114,8 @@ class Sampler:
         """Look once, and count the time since the last look as what is seen now."""
         now = time.monotonic()
         seconds, self._since = now - self._since, now
-        self._watch.waits.cpu_share = (time.thread_time() - self._cpu) / max(now - self._begun, 1e-9)
+        cpu_share = (time.thread_time() - self._cpu) / max(now - self._begun, 1e-9)
+        self._watch.waits.cpu_share = max(cpu_share, self._watch.waits.cpu_elsewhere)
         self._tell_changes()
         phases = self._phases()
         seen: dict[WaitReason, int] = {}
@@ -156,7 +158,9 @@ class Sampler:
             if count := min(idle, count):
                 seen[reason] = seen.get(reason, 0) + count
                 idle -= count
-        if not idle or counts.is_elsewhere or counts.queued:
+        if counts.idle_elsewhere is not None:
+            idle = counts.idle_elsewhere  # what the others wait for they tell themselves
+        if not idle or counts.queued:
             return
         if counts.is_settling and (counts.unfinished == 0 or not counts.wants_more):
             seen[WaitReason.COMMIT] = seen.get(WaitReason.COMMIT, 0) + idle
@@ -179,8 +183,10 @@ class Sampler:
         before, self._seen_limits = self._seen_limits, (self._slots.small_limit, self._slots.part_limit)
         lanes: tuple[LaneName, LaneName] = ("small", "part")
         for lane, was, is_now in zip(lanes, before, self._seen_limits, strict=True):
-            if was != is_now:
-                self._watch.concurrency_changed(lane, was, is_now)
+            if was != is_now and self._watch.is_heard:
+                latest = next((step for step in reversed(self._limits.trace) if step.lane == lane), None)
+                is_its_doing = latest is not None and latest.limit == is_now
+                self._watch.concurrency_changed(lane, was, is_now, latest if is_its_doing else None)
 
 
 def _move(seen: dict[WaitReason, int], source: WaitReason, target: WaitReason, count: int) -> None:

@@ -161,8 +161,13 @@ class PartFile:
         """Whether there is a temporary file."""
         return self._temporary is not None
 
-    def put(self, data: bytes) -> None:
-        """Make, fill and publish the file in one go; nothing was written to it before."""
+    def put(self, data: bytes, *, looks: bool = False) -> tuple[int, int, int] | None:
+        """Make, fill and publish the file in one go; nothing was written to it before.
+
+        Args:
+            looks: Whether to return size, mtime (ns) and inode of the file, found out while it is open: by name, later,
+                costs half as much again, or several times as much with a long path.
+        """
         destination = self._path
         try:
             temporary = self._beside()
@@ -175,6 +180,7 @@ class PartFile:
             written = os.pwrite(fd, data, 0)
             while written < len(data):
                 written += os.pwrite(fd, memoryview(data)[written:], written)
+            facts = os.fstat(fd) if looks else None
             self._fd = -1
             os.close(fd)  # some file systems report a full disk only now
             os.replace(temporary, destination)  # noqa: PTH105
@@ -183,6 +189,7 @@ class PartFile:
             if isinstance(error, IsADirectoryError):
                 self.check()
             raise os_error(error, "destination", destination=destination) from error
+        return None if facts is None else (len(data), facts.st_mtime_ns, facts.st_ino)
 
     def truncate(self, size_bytes: int) -> None:
         """Cut or extend it to *size_bytes*."""

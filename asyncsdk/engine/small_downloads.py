@@ -97,10 +97,13 @@ class SmallFetch:
         """Put the object, which was judged, into its file. Blocking, as long as a small file takes."""
         sink: Path | str = self._work.transfer.sink  # type: ignore[assignment, union-attr]  # see `Express.takes`
         self._file = file = PartFile(sink)
-        file.put(bytes(self._data))
+        looks: bool = self._work.transfer.wants_identity  # type: ignore[union-attr]  # as above
+        identity = file.put(bytes(self._data), looks=looks)
         self._file = None
         verified = self._origin.crc32c is not None or self._theirs is not None
-        return self._work.done(self._size, self._checksum, etag=reply.headers.get("etag"), verified=verified)
+        outcome = self._work.done(self._size, self._checksum, etag=reply.headers.get("etag"), verified=verified)
+        outcome.identity = identity
+        return outcome
 
     def close(self) -> None:
         """Remove what is left of an unfinished file. Calling it again does nothing."""

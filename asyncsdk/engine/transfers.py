@@ -107,6 +107,7 @@ class Download(Transfer):
         name: What to call it in reports; found from the sink or the URL when empty.
         received: What is there of a file that was begun before, and who wants to know of this one; None: it ends with
             this process, and leaves nothing behind when it fails. For paths.
+        wants_identity: Whether ``Outcome.identity`` is wanted, where it is to be had for half a microsecond.
     """
 
     origin: Origin
@@ -114,6 +115,7 @@ class Download(Transfer):
     key: Any = None
     name: str = ""
     received: Received | None = None
+    wants_identity: bool = False
 
     def __init__(
         self,
@@ -123,8 +125,10 @@ class Download(Transfer):
         key: Any = None,
         name: str = "",
         received: Received | None = None,
+        wants_identity: bool = False,
     ) -> None:
         self.received = received
+        self.wants_identity = wants_identity
         self.origin = UrlOrigin(origin) if isinstance(origin, str) else origin
         if not isinstance(self.origin, (UrlOrigin, FileOrigin)):
             raise ConfigError(f"origin must be a URL, UrlOrigin or FileOrigin, not {type(origin).__name__}")
@@ -176,6 +180,8 @@ class Outcome:
         waits: Seconds its requests waited, by `WaitReason`, summed over them (an object in parts may wait for more than
             one at a time). Pauses between attempts, and waits for slots, memory and limits per second are exact, the
             others are sampled. None for what went through by one request at once: nobody looks at clocks for those.
+        identity: Size, mtime (ns) and inode of the file that a small download was written to, for those that asked
+            (`Download`); else None.
     """
 
     transfer: Transfer
@@ -190,6 +196,7 @@ class Outcome:
     reply: Any = None
     data: bytes | None = field(default=None, repr=False)
     waits: Mapping[WaitReason, float] | None = None
+    identity: tuple[int, int, int] | None = None
 
     @property
     def ok(self) -> bool:

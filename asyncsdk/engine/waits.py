@@ -78,15 +78,18 @@ class RunWaits:
     Attributes:
         seconds: Place-seconds by reason: two requests that wait for a reply for one second make two.
         live: How many wait right now, of those who say so (`waiting`).
-        cpu_share: Share of one processor that the thread of the event loop used while the run lasted.
+        cpu_share: Share of one processor that the thread of the event loop used while the run lasted; with worker
+            processes, of the busiest.
+        cpu_elsewhere: That of the busiest worker process.
     """
 
-    __slots__ = ("cpu_share", "live", "seconds")
+    __slots__ = ("cpu_elsewhere", "cpu_share", "live", "seconds")
 
     def __init__(self) -> None:
         self.seconds: dict[WaitReason, float] = {}
         self.live: Counter[WaitReason] = Counter()
         self.cpu_share = 0.0
+        self.cpu_elsewhere = 0.0
 
     def add(self, reason: WaitReason, seconds: float) -> None:
         """Count *seconds* of one place."""

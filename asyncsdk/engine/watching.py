@@ -21,6 +21,7 @@ from asyncsdk.engine.events import (
     Throttled,
 )
 from asyncsdk.engine.lanes import LaneName
+from asyncsdk.engine.limits.controller import Step
 from asyncsdk.engine.strays import no_strays
 from asyncsdk.engine.transfers import Download, Outcome, Upload
 from asyncsdk.engine.waits import ObjectWaits, RunWaits
@@ -157,10 +158,15 @@ class Watch:
         if self.is_heard:
             self._tell(Renewed(run=self._run, name=name, first_part=first_part))
 
-    def concurrency_changed(self, lane: LaneName, before: int, after: int) -> None:
-        """There may be more, or fewer, requests at once."""
+    def concurrency_changed(self, lane: LaneName, before: int, after: int, step: Step | None) -> None:
+        """There may be more, or fewer, requests at once; *step* says why, if it was not set."""
         if self.is_heard:
-            self._tell(ConcurrencyChanged(run=self._run, lane=lane, before=before, after=after))
+            reason, per_second = (None, None) if step is None else (step.reason, step.per_second)
+            self._tell(
+                ConcurrencyChanged(
+                    run=self._run, lane=lane, before=before, after=after, reason=reason, per_second=per_second
+                )
+            )
 
     def drained(self, active: int, dropped: int) -> None:
         """Nothing new is taken."""

@@ -14,7 +14,7 @@ from asyncsdk.checksums import crc32c
 from asyncsdk.engine.budget import Budget
 from asyncsdk.engine.config import TransferConfig
 from asyncsdk.engine.expiry import Clocks
-from asyncsdk.engine.feed import Feed
+from asyncsdk.engine.feed import ANOTHER_UPLOAD, Feed, renewed
 from asyncsdk.engine.health import Health
 from asyncsdk.engine.lanes import LaneName, Slots
 from asyncsdk.engine.limits import Limits
@@ -23,7 +23,6 @@ from asyncsdk.engine.meter import Meter
 from asyncsdk.engine.redirects import send_following
 from asyncsdk.engine.replies import Redirected, refusal
 from asyncsdk.engine.retries import wait_before_next
-from asyncsdk.engine.strays import no_strays
 from asyncsdk.engine.transfers import Download, Outcome, Upload
 from asyncsdk.engine.waits import ObjectWaits, counting, reason_of, waiting
 from asyncsdk.errors import AsyncSDKError, CircuitOpen, ConnectionFailed, RequestTimeout, ResponseError
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
     from asyncsdk.engine.crew.crew import Crew
     from asyncsdk.engine.sources import FileSource, MemorySource
 
-__all__ = ["SMALL_BYTES", "Count", "Resources", "UrlExpired", "Work", "header", "renewed"]
+__all__ = ["SMALL_BYTES", "Count", "Resources", "UrlExpired", "Work", "header"]
 
 SMALL_BYTES = 64 * 1024
 """Up to here bytes are read and checksummed where they are; beyond, in a thread."""
@@ -334,12 +333,16 @@ class Work:
     async def replace(self, lost: str | None) -> bool:
         """Have a target in force that belongs to another upload than *lost*, its id; False: the feed has none."""
         stale = self._end
-        if getattr(stale, "upload_id", None) == lost and not await self.renew(stale):
+        if getattr(stale, "upload_id", None) == lost and not await self.renew(stale, first_part=ANOTHER_UPLOAD):
             return False
         return getattr(self._end, "upload_id", None) != lost
 
     async def renew(self, stale: Target | Origin, *, first_part: int = 1) -> bool:
-        """Ask the feed for a fresh target or origin unless *stale* was replaced meanwhile; False: there is none."""
+        """Ask the feed for a fresh target or origin unless *stale* was replaced meanwhile; False: there is none.
+
+        Args:
+            first_part: As `renewed`.
+        """
         if self._renewing is None:
             self._renewing = asyncio.Lock()
         async with self._renewing:
@@ -351,7 +354,7 @@ class Work:
             if fresh is None or type(fresh) is not type(stale):
                 return False
             self._end = fresh
-            self.was_renewed(first_part)
+            self.was_renewed(first_part or 1)
             return True
 
     def was_renewed(self, first_part: int) -> None:
@@ -377,16 +380,6 @@ def _crc32c_in_pieces(view: memoryview) -> int:
     for start in range(0, len(view), _CHECKSUM_STEP_BYTES):
         value = crc32c(bytes(view[start : start + _CHECKSUM_STEP_BYTES]), value)
     return value
-
-
-async def renewed(feed: Feed, transfer: Upload | Download, *, first_part: int) -> Target | Origin | None:
-    """Return what the feed gives as a fresh target or origin.
-
-    Raises:
-        StrayCancelledError: The feed was cancelled by itself; that ends the run.
-    """
-    with no_strays():
-        return await feed.renew(transfer, first_part=first_part)
 
 
 def header(headers: Mapping[str, str], name: str) -> str | None:

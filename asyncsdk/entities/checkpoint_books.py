@@ -57,6 +57,11 @@ class CheckpointBooks:
         self._state = self._journal.new_large(_NAME, facts)
         return self._state
 
+    def came_out_wrong(self) -> None:
+        """Forget an upload whose object has other bytes than were sent: what is finished cannot be gone on with."""
+        if self._state is not None:
+            self._state.forget()
+
     async def arrived(self, crc32c: str) -> None:
         """Keep that its bytes arrived, before it is committed."""
         if self._state is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,15 @@ from asyncsdk.entities.resuming import check_resume, jsonable, keeping, named_pa
 from asyncsdk.entities.session import Session
 from asyncsdk.entities.verifying import ComparisonCallback, Verification
 from asyncsdk.entities.verifying_folder import compare_file
-from asyncsdk.errors import AsyncSDKError, BadRequest, ConfigError, MalformedResponse, NotFound, PermissionDenied
+from asyncsdk.errors import (
+    AsyncSDKError,
+    BadRequest,
+    ChecksumMismatch,
+    ConfigError,
+    MalformedResponse,
+    NotFound,
+    PermissionDenied,
+)
 from asyncsdk.protocol.checkpoints import (
     CheckpointRecord,
     CommitCheckpoint,
@@ -27,7 +35,7 @@ from asyncsdk.protocol.checkpoints import (
     PrepareCheckpointDownload,
 )
 from asyncsdk.protocol.uploads import RenewEntry, RenewUploads
-from asyncsdk.targets import MultipartTarget, Origin, Target
+from asyncsdk.targets import MultipartTarget, Origin, ResumableTarget, Target
 
 __all__ = ["download_checkpoint", "upload_checkpoint", "verify_checkpoint"]
 
@@ -42,14 +50,18 @@ class _UploadFeed:
         source: Source,
         facts: Mapping[str, Any],
         books: CheckpointBooks | None,
+        checkpoint_id: str | None,
+        check_source: Callable[[], None] | None,
     ) -> None:
+        self.judges_uploads = True  # the platform compares size and checksum before it makes a checkpoint of it
         self._session = session
         self._model_id = model_id
         self._source = source
         self._is_taken = False
         self._facts = dict(facts)
         self._books = books
-        self._checkpoint_id = make_id()
+        self._checkpoint_id = checkpoint_id or make_id()
+        self._check_source = check_source
         self._key = ""
         if isinstance(source, (str, PathLike)):
             self._facts.setdefault("filename", Path(source).name)
@@ -64,7 +76,8 @@ class _UploadFeed:
         return (await self._begin(size) if going_on is None else going_on,)
 
     async def _begin(self, size: int | None) -> Transfer:
-        prepared = await self._session.send(PrepareCheckpoint(model_id=self._model_id, size_bytes=size))
+        told = {name: value for name, value in self._facts.items() if name != "filename"}
+        prepared = await self._session.send(PrepareCheckpoint(model_id=self._model_id, size_bytes=size, **told))
         if prepared.key is None or prepared.target is None:
             raise MalformedResponse("the platform prepared a checkpoint without saying where it goes")
         self._key = prepared.key
@@ -100,8 +113,11 @@ class _UploadFeed:
     async def renew(self, transfer: Upload | Download, *, first_part: int = 1) -> Target | Origin | None:
         assert isinstance(transfer, Upload)
         target = transfer.target
-        upload_id = target.upload_id if isinstance(target, MultipartTarget) else None
+        upload_id = target.upload_id if isinstance(target, (MultipartTarget, ResumableTarget)) else None
         return await self._renewed(transfer.size_bytes, upload_id, first_part)
+
+    async def replace(self, transfer: Upload) -> Target | None:
+        return await self._renewed(transfer.size_bytes, None, 1)
 
     async def _renewed(self, size_bytes: int | None, upload_id: str | None, first_part: int) -> Target:
         entry = RenewEntry(key=self._key, size_bytes=size_bytes, upload_id=upload_id, first_part=first_part)
@@ -111,11 +127,15 @@ class _UploadFeed:
 
     async def settle(self, outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
         for outcome in outcomes:
+            if isinstance(outcome.error, ChecksumMismatch) and self._books is not None:
+                self._books.came_out_wrong()
             if not outcome.ok or outcome.crc32c is None:
                 continue
             if self._books is not None:
                 await self._books.arrived(outcome.crc32c)
             try:
+                if self._check_source is not None:
+                    self._check_source()
                 outcome.reply = await self._commit(outcome.size_bytes, outcome.crc32c)
             except AsyncSDKError as error:
                 outcome.status, outcome.error = "failed", error
@@ -142,8 +162,14 @@ async def upload_checkpoint(
     resume: bool | str,
     on_progress: ProgressCallback | None,
     on_event: EventCallback | None,
+    checkpoint_id: str | None = None,
+    check_source: Callable[[], None] | None = None,
 ) -> CheckpointRecord:
-    """Upload weights and return the checkpoint they became; *facts* are the other fields of `CommitCheckpoint`."""
+    """Upload weights and return the checkpoint they became; *facts* are the other fields of `CommitCheckpoint`.
+
+    A *checkpoint_id* is for one that may be sent again; None: a new one. *check_source* is called when all bytes were
+    sent, and raises when they are not those that were meant: then there is no checkpoint.
+    """
     if not is_source(source):
         raise ConfigError(
             f"a checkpoint is a path, bytes, an open binary file or an iterable of bytes, not {type(source).__name__}"
@@ -161,9 +187,10 @@ async def upload_checkpoint(
         arguments={"model": model_id, "facts": jsonable(facts)},
         is_rebuildable="metadata" not in facts,
     )
-    async with keeping(session.settings, run) as kept:
+    async with keeping(session.settings, run, on_event) as kept:
         books = None if kept.journal is None else CheckpointBooks(kept.journal)
-        outcome = await _run(session, _UploadFeed(session, model_id, source, facts, books), on_progress, on_event)
+        feed = _UploadFeed(session, model_id, source, facts, books, checkpoint_id, check_source)
+        outcome = await _run(session, feed, on_progress, on_event)
         kept.is_complete = True
     record = outcome.reply
     if not isinstance(record, CheckpointRecord):
@@ -223,7 +250,7 @@ async def download_checkpoint(
         identity={"checkpoint": record.id},
         arguments={"model": record.model_id, "checkpoint": record.id},
     )
-    async with keeping(session.settings, run) as kept:
+    async with keeping(session.settings, run, on_event) as kept:
         feed = _DownloadFeed(session, record, path, None if kept.journal is None else DownloadBooks(kept.journal))
         await _run(session, feed, on_progress, on_event, bytes_total=record.size_bytes)
         kept.is_complete = True

@@ -19,6 +19,7 @@ from asyncsdk.protocol.checkpoints import (
     FindCheckpoint,
     GetCheckpoint,
     ListCheckpoints,
+    PruneCheckpoints,
     WhichCheckpoint,
 )
 
@@ -108,3 +109,23 @@ class AsyncCheckpoints:
         """Delete a checkpoint."""
         checkpoint_id = entity_id(checkpoint, "checkpoint")
         await self._session.send(DeleteCheckpoint(model_id=self._model_id, checkpoint_id=checkpoint_id))
+
+    async def prune(
+        self, *, keep_last: int | None = None, keep_every: int | None = None, dry_run: bool = False
+    ) -> tuple[CheckpointRecord, ...]:
+        """Delete checkpoints of older epochs, in one transaction, and return those, in order of commit.
+
+        The best, the last and the final one stay, and those that belong to no epoch. Of the others one stays when it is
+        among the *keep_last* committed last, or *keep_every* divides its epoch. Without numbers the model's own
+        ``retention`` decides.
+
+        Args:
+            keep_last: How many of the newest stay.
+            keep_every: Epochs that this number divides stay.
+            dry_run: Delete nothing, and return what would be deleted.
+
+        Raises:
+            BadRequest: No number is given, and the model has no retention; or a number is below 1.
+        """
+        message = PruneCheckpoints(model_id=self._model_id, keep_last=keep_last, keep_every=keep_every, dry_run=dry_run)
+        return (await self._session.send(message)).entries

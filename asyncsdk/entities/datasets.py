@@ -11,6 +11,7 @@ from asyncsdk.domain.filters import Filter
 from asyncsdk.domain.ids import make_id
 from asyncsdk.engine import EventCallback, OutcomeCallback, ProgressCallback, Report
 from asyncsdk.entities.base import BoundRecord, entity_id, given, optional_id
+from asyncsdk.entities.dataset_archives import AsyncDatasetArchive
 from asyncsdk.entities.download_books import DownloadBooks
 from asyncsdk.entities.downloading import ItemDownloadFeed, OnExistingFile
 from asyncsdk.entities.globs import PathFilter
@@ -36,6 +37,7 @@ from asyncsdk.protocol.datasets import (
     DeleteDataset,
     GetDataset,
     ListDatasets,
+    RestoreDataset,
     UpdateDataset,
 )
 from asyncsdk.protocol.predictions import PredictionTaskRecord
@@ -45,7 +47,7 @@ from asyncsdk.protocol.uploads import OnExisting
 __all__ = ["AsyncDataset", "AsyncDatasets"]
 
 
-class AsyncDataset(BoundRecord, DatasetRecord):
+class AsyncDataset(AsyncDatasetArchive, BoundRecord, DatasetRecord):
     """A dataset: its fields, and what can be done with it."""
 
     @property
@@ -126,7 +128,7 @@ class AsyncDataset(BoundRecord, DatasetRecord):
                 "exclude": exclude and list(exclude),
             },
         )
-        async with keeping(self._client.settings, record) as kept:
+        async with keeping(self._client.settings, record, on_event) as kept:
             books = None if kept.journal is None else UploadBooks(kept.journal)
             feed = ItemUploadFeed(
                 self._client,
@@ -204,7 +206,7 @@ class AsyncDataset(BoundRecord, DatasetRecord):
             },
             is_rebuildable=filter is None,
         )
-        async with keeping(self._client.settings, record) as kept:
+        async with keeping(self._client.settings, record, on_event) as kept:
             feed = ItemDownloadFeed(
                 self._client,
                 self.id,
@@ -315,9 +317,21 @@ class AsyncDataset(BoundRecord, DatasetRecord):
         message = UpdateDataset(dataset_id=self.id, if_updated_at=self.updated_at, **changes)
         return self._bind(await self._client.send(message), self._client)
 
-    async def delete(self) -> None:
-        """Delete the dataset with its items, prediction tasks and predictions."""
-        await self._client.send(DeleteDataset(dataset_id=self.id))
+    async def delete(self, *, hard: bool = True) -> None:
+        """Delete the dataset with its items and predictions; with ``hard=False`` put it out of reach until `restore`.
+
+        Out of reach its name is still taken, and it takes no uploads.
+        """
+        await self._client.send(DeleteDataset(dataset_id=self.id, hard=hard))
+
+    async def restore(self) -> AsyncDataset:
+        """Bring the dataset back after ``delete(hard=False)`` and return it.
+
+        Raises:
+            NotFound: It was deleted for good.
+            Conflict: Its project is deleted; ``ids`` says which: restore that first.
+        """
+        return self._bind(await self._client.send(RestoreDataset(dataset_id=self.id)), self._client)
 
 
 class AsyncDatasets:
@@ -399,6 +413,7 @@ class AsyncDatasets:
         filter: Filter | None = None,
         sort: Sequence[str] = (),
         limit: int | None = None,
+        deleted: bool = False,
     ) -> AsyncPages[AsyncDataset]:
         """List datasets, lazily, by name unless sorted otherwise.
 
@@ -407,13 +422,19 @@ class AsyncDatasets:
             filter: Which ones; None for all.
             sort: Field names, ``-`` before one that goes down.
             limit: How many at most.
+            deleted: List those that were deleted with ``hard=False`` instead.
         """
-        message = ListDatasets(project_id=optional_id(project, "project"), filter=filter, sort=tuple(sort))
+        of_project = optional_id(project, "project")
+        message = ListDatasets(project_id=of_project, filter=filter, sort=tuple(sort), deleted=deleted)
         return listing(self._session, message, self._bind, limit=limit)
 
-    async def delete(self, dataset: DatasetRecord | str) -> None:
-        """Delete a dataset with its items, prediction tasks and predictions."""
-        await self._session.send(DeleteDataset(dataset_id=entity_id(dataset, "dataset")))
+    async def delete(self, dataset: DatasetRecord | str, *, hard: bool = True) -> None:
+        """Delete a dataset with its items and predictions; with ``hard=False`` put it out of reach until `restore`."""
+        await self._session.send(DeleteDataset(dataset_id=entity_id(dataset, "dataset"), hard=hard))
+
+    async def restore(self, dataset: DatasetRecord | str) -> AsyncDataset:
+        """Bring a dataset back after ``delete(hard=False)``; as `AsyncDataset.restore`."""
+        return self._bind(await self._session.send(RestoreDataset(dataset_id=entity_id(dataset, "dataset"))))
 
     def from_json(self, data: Mapping[str, Any]) -> AsyncDataset:
         """Return the dataset that ``to_json`` wrote, without a request."""

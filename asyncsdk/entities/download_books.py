@@ -8,7 +8,7 @@ files that the platform says have the same checksum still; what was half receive
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,10 +29,14 @@ class DownloadBooks:
 
     Args:
         journal: Of the run.
+
+    Attributes:
+        arrived: To be called with the outcome of every download that is done: keeps, soon, which file was written.
     """
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
+        self.arrived: Callable[[Outcome], None] = journal.note  # itself: a call more for every file is too much
         journal.describe_by(_finished, notes_are_final=True)
 
     @property
@@ -54,10 +58,6 @@ class DownloadBooks:
             for name in names
         }
 
-    def arrived(self, outcome: Outcome) -> None:
-        """Keep, soon, which file was written."""
-        self._journal.note(outcome)
-
     async def flush(self) -> None:
         """Return when everything that arrived is kept."""
         await self._journal.flush()
@@ -76,13 +76,15 @@ def is_as_written(path: Path | str, entry: Entry) -> bool:
 def _finished(outcomes: Iterable[Outcome]) -> Iterable[Finished]:
     for outcome in outcomes:
         transfer = outcome.transfer
-        if outcome.status != "done" or not isinstance(transfer, Download) or outcome.crc32c is None:
+        checksum = outcome.checksum  # "crc32c:0a1b2c3d"; done here as it is done for every file
+        if outcome.status != "done" or not isinstance(transfer, Download) or checksum is None:
             continue
-        assert isinstance(transfer.sink, (str, Path))
-        try:
-            facts = os.stat(transfer.sink)  # noqa: PTH116  # as above
-        except OSError:  # taken away already: not there, not known
-            continue
-        if facts.st_size == outcome.size_bytes:
-            identity = (facts.st_size, facts.st_mtime_ns, facts.st_ino)
-            yield digest_of(transfer.name), identity, int(outcome.crc32c, 16), b""
+        identity = outcome.identity
+        if identity is None:
+            assert isinstance(transfer.sink, (str, Path))
+            try:
+                identity = Identity.of(os.stat(transfer.sink))  # noqa: PTH116  # as above
+            except OSError:  # taken away already: not there, not known
+                continue
+        if identity[0] == outcome.size_bytes:
+            yield digest_of(transfer.name), identity, int(checksum[7:], 16), b""

@@ -94,11 +94,15 @@ class ItemDownloadFeed:
         elif to_fetch:
             origins = await self._origins([item.id for item, _ in to_fetch])
             received = await self._received(to_fetch)
+            is_kept = self._books is not None
             for (item, path), origin in zip(to_fetch, origins, strict=True):
                 if origin is None:
                     result.append(Refused(item.path, NotFound(f"{item.path}: was deleted meanwhile"), item))
                 else:
-                    result.append(Download(origin, path, key=item, name=item.path, received=received.get(item.path)))
+                    half = received.get(item.path)
+                    result.append(
+                        Download(origin, path, key=item, name=item.path, received=half, wants_identity=is_kept)
+                    )
         return result
 
     async def renew(self, transfer: Upload | Download, *, first_part: int = 1) -> Target | Origin | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from asyncsdk.domain.filters import Condition, Filter
+from asyncsdk.entities.annotations import AsyncItemAnnotations
 from asyncsdk.entities.base import BoundRecord, entity_id, given
 from asyncsdk.entities.pages import AsyncPages, listing
 from asyncsdk.entities.session import Session
@@ -21,6 +22,11 @@ __all__ = ["AsyncItem", "AsyncItems"]
 
 class AsyncItem(BoundRecord, ItemRecord):
     """An item: its fields, and what can be done with it."""
+
+    @property
+    def annotations(self) -> AsyncItemAnnotations:
+        """The annotations of this item."""
+        return AsyncItemAnnotations(self._client, self.dataset_id, self.id)
 
     async def download(self, destination: str | PathLike[str]) -> Path:
         """Download the object into a file and return its path.
@@ -69,7 +75,7 @@ class AsyncItem(BoundRecord, ItemRecord):
         return self._bind(await self._client.send(message), self._client)
 
     async def delete(self) -> None:
-        """Delete the item with its predictions."""
+        """Delete the item with its predictions and annotations."""
         await self._client.send(DeleteItems(dataset_id=self.dataset_id, item_ids=(self.id,)))
 
 

@@ -1,142 +1,80 @@
-"""Models, and the verbs that move their checkpoints."""
+"""Models: their fields, who trains them, and how they are found, changed and deleted."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from os import PathLike
 from typing import Any
 
 from asyncsdk.domain.filters import Filter
 from asyncsdk.domain.ids import make_id
-from asyncsdk.engine import EventCallback, ProgressCallback, Source
+from asyncsdk.entities.agents import AsyncAgents
 from asyncsdk.entities.base import BoundRecord, entity_id, given, optional_id
-from asyncsdk.entities.checkpoint_transfers import download_checkpoint, upload_checkpoint, verify_checkpoint
-from asyncsdk.entities.checkpoints import AsyncCheckpoint, AsyncCheckpoints
+from asyncsdk.entities.heartbeat import AsyncHeartbeat
 from asyncsdk.entities.lookup import exactly_one, get_by_name, project_id_for_lookup
+from asyncsdk.entities.metrics import AsyncMetrics
+from asyncsdk.entities.model_checkpoints import AsyncModelCheckpoints
+from asyncsdk.entities.model_work import AsyncModelWork
 from asyncsdk.entities.pages import AsyncPages, listing
+from asyncsdk.entities.read_urls import archive_url
 from asyncsdk.entities.session import Session
-from asyncsdk.entities.verifying import ComparisonCallback, Verification
 from asyncsdk.errors import Conflict, NotFound
-from asyncsdk.protocol.checkpoints import WhichCheckpoint
-from asyncsdk.protocol.models import CreateModel, DeleteModel, GetModel, ListModels, ModelRecord, UpdateModel
+from asyncsdk.protocol.checkpoints import Retention
+from asyncsdk.protocol.datasets import DatasetRecord
+from asyncsdk.protocol.models import (
+    CreateModel,
+    DeleteModel,
+    GetModel,
+    ListModels,
+    ModelRecord,
+    RestoreModel,
+    UpdateModel,
+)
 from asyncsdk.protocol.projects import ProjectRecord
 
 __all__ = ["AsyncModel", "AsyncModels"]
 
 
-class AsyncModel(BoundRecord, ModelRecord):
+class AsyncModel(AsyncModelCheckpoints, AsyncModelWork, BoundRecord, ModelRecord):
     """A model: its fields, and what can be done with it."""
 
     @property
-    def checkpoints(self) -> AsyncCheckpoints:
-        """The checkpoints of this model."""
-        return AsyncCheckpoints(self._client, self.id)
+    def metrics(self) -> AsyncMetrics:
+        """The metrics of this model."""
+        return AsyncMetrics(self._client, self.id)
 
-    async def upload_checkpoint(
-        self,
-        source: Source,
-        *,
-        epoch: int | None = None,
-        is_best: bool = False,
-        is_final: bool = False,
-        metrics: Mapping[str, float] | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        resume: bool | str = True,
-        on_progress: ProgressCallback | None = None,
-        on_event: EventCallback | None = None,
-    ) -> AsyncCheckpoint:
-        """Upload weights and make them a checkpoint of this model.
+    @property
+    def agents(self) -> AsyncAgents:
+        """The programs that train this model."""
+        return AsyncAgents(self._client, self.id)
 
-        Streamed in bounded memory, large ones in several parts at once; the checksum of what was sent is compared with
-        what the platform stored. Nothing is visible before all of it arrived. Durable when it returns.
+    def heartbeat(self, *, interval: float = 300.0, on_sigterm: bool = True, name: str | None = None) -> AsyncHeartbeat:
+        """Say to the platform that this program is at work on the model, for as long as the block lasts.
+
+        The platform gives the agent its id, and says in ``status`` when it was silent for too long. A lost beat is
+        tried again and never ends anything; a last one is sent at the end of the block.
 
         Args:
-            source: A path, bytes, an open binary file or an asynchronous iterable of bytes.
-            epoch: Epoch they were saved after, from 0. A checkpoint of the same epoch is replaced.
-            is_best: Whether they are the best so far; no other checkpoint is best any more.
-            is_final: Whether they are the result; no other checkpoint is final any more.
-            metrics: Finite numbers by name.
-            metadata: JSON object of your own.
-            resume: Keep a journal below ``ASYNCSDK_HOME``: the same call after a kill sends the parts that are missing,
-                and makes no second checkpoint when only the reply was lost. For a path; for other sources nothing is
-                kept. False: keep none.
-            on_progress: Told how far it is, at most every 0.1 s.
-            on_event: Told everything that happens: retries, renewals... (see `Event`).
-
-        Raises:
-            SourceNotFound, SourceUnreadable, SourceChanged: The file is not there, is a folder, changed meanwhile.
-            NotFound: The model is gone.
-        """
-        record = await upload_checkpoint(
-            self._client,
-            self.id,
-            source,
-            given(epoch=epoch, is_best=is_best, is_final=is_final, metrics=metrics, metadata=metadata),
-            resume=resume,
-            on_progress=on_progress,
-            on_event=on_event,
-        )
-        return AsyncCheckpoint._bind(record, self._client)
-
-    async def download_checkpoint(
-        self,
-        destination: str | PathLike[str],
-        *,
-        which: WhichCheckpoint | int = "best",
-        resume: bool | str = True,
-        on_progress: ProgressCallback | None = None,
-        on_event: EventCallback | None = None,
-    ) -> AsyncCheckpoint:
-        """Download weights into a file, large ones in several ranges at once.
-
-        The file appears under its name only when all bytes are there and their checksum is right. A file that stands
-        there is replaced.
-
-        Args:
-            destination: The file; in a folder that exists, the file takes the name it was uploaded under.
-            which: ``best``, ``last`` (committed last), ``final``, or the number of an epoch.
-            resume: Keep a journal below ``ASYNCSDK_HOME``, and the half-received file, when it is stopped: the same
-                call fetches the ranges that are missing. False: keep none, and nothing of a failed download.
-            on_progress: Told how far it is, at most every 0.1 s.
-            on_event: Told everything that happens: retries, renewals... (see `Event`).
+            interval: Seconds between two beats. The agent is lost after three of them without one.
+            on_sigterm: Send a last beat on SIGTERM, too, within 2 s; then the signal takes its course as if it had come
+                then: the program's own handler runs, or the process ends by it. For a block that is entered on the main
+                thread; elsewhere, and with False, no signal is touched.
+            name: What the agent is called; None: ``python-3.11.7-colab``, ``...-jupyter`` or ``...-local``.
 
         Returns:
-            The checkpoint that was downloaded.
+            The block, which can be entered again after its end; ``start()`` and ``stop()`` do the same.
 
         Raises:
-            NotFound: There is no such checkpoint.
-            DestinationFull, DestinationUnwritable: It cannot be written there.
+            BadRequest: The interval is not more than 0, or over a week.
         """
-        record = await self.checkpoints.get(which=which)
-        await download_checkpoint(
-            self._client, record, destination, resume=resume, on_progress=on_progress, on_event=on_event
-        )
-        return record
+        return AsyncHeartbeat(self._client, self.id, interval=interval, on_sigterm=on_sigterm, name=name)
 
-    async def verify_checkpoint(
-        self,
-        file: str | PathLike[str],
-        *,
-        which: WhichCheckpoint | int = "best",
-        on_progress: ProgressCallback | None = None,
-        on_comparison: ComparisonCallback | None = None,
-    ) -> Verification:
-        """Compare a file with a checkpoint by size and crc32c, without moving or changing anything.
-
-        Args:
-            file: The file; in a folder that exists, the one with the name the checkpoint was uploaded under.
-            which: ``best``, ``last`` (committed last), ``final``, or the number of an epoch.
-            on_progress: Told how far it is, at most every 0.1 s.
-            on_comparison: Told what was found.
-
-        Returns:
-            One object: the same, or the difference; ``ok``, ``raise_for_differences()``.
+    async def dataset_url(self) -> str:
+        """Return a URL under which anybody can read the archive of the model's dataset for a while; as `weights_url`.
 
         Raises:
-            NotFound: There is no such checkpoint.
+            NotFound: The model is linked to no dataset, or that has no archive.
         """
-        record = await self.checkpoints.get(which=which)
-        return await verify_checkpoint(record, file, on_progress=on_progress, on_comparison=on_comparison)
+        return await archive_url(self._client, self.dataset_id)
 
     async def refresh(self) -> AsyncModel:
         """Return the model as it is now."""
@@ -150,22 +88,43 @@ class AsyncModel(BoundRecord, ModelRecord):
         framework: str | None = None,
         labels: Mapping[str, int] | None = None,
         config: Mapping[str, Any] | None = None,
+        retention: Retention | None = None,
+        dataset: DatasetRecord | str | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> AsyncModel:
         """Change the fields that are given and return the model as it is then.
+
+        A *retention* is applied by the next commit of a checkpoint, or by ``checkpoints.prune()``; ``Retention()``
+        keeps them all again.
 
         Raises:
             Conflict: The model changed since it was read; ``refresh()`` and try again.
         """
         changes = given(
-            name=name, description=description, framework=framework, labels=labels, config=config, metadata=metadata
+            name=name,
+            description=description,
+            framework=framework,
+            labels=labels,
+            config=config,
+            retention=retention,
+            dataset_id=optional_id(dataset, "dataset"),
+            metadata=metadata,
         )
         message = UpdateModel(model_id=self.id, if_updated_at=self.updated_at, **changes)
         return self._bind(await self._client.send(message), self._client)
 
-    async def delete(self) -> None:
-        """Delete the model with its checkpoints."""
-        await self._client.send(DeleteModel(model_id=self.id))
+    async def delete(self, *, hard: bool = True) -> None:
+        """Delete the model with its checkpoints; with ``hard=False`` put it out of reach until `restore`."""
+        await self._client.send(DeleteModel(model_id=self.id, hard=hard))
+
+    async def restore(self) -> AsyncModel:
+        """Bring the model back after ``delete(hard=False)`` and return it.
+
+        Raises:
+            NotFound: It was deleted for good.
+            Conflict: Its project is deleted; ``ids`` says which: restore that first.
+        """
+        return self._bind(await self._client.send(RestoreModel(model_id=self.id)), self._client)
 
 
 class AsyncModels:
@@ -182,10 +141,12 @@ class AsyncModels:
         name: str,
         *,
         project: ProjectRecord | str | None = None,
+        dataset: DatasetRecord | str | None = None,
         description: str = "",
         framework: str = "",
         labels: Mapping[str, int] | None = None,
         config: Mapping[str, Any] | None = None,
+        retention: Retention | None = None,
         metadata: Mapping[str, Any] | None = None,
         exist_ok: bool = False,
     ) -> AsyncModel:
@@ -194,10 +155,12 @@ class AsyncModels:
         Args:
             name: Need not be unique, 1 to 255 characters.
             project: The project or its id; None: the default project.
+            dataset: The dataset it is to be trained on, or its id; of any project.
             description: Free text.
             framework: What the weights are made with; free text.
             labels: Class names and their numbers.
-            config: Configuration it is made with.
+            config: Configuration it is made with; ``architecture`` of it is what `ModelRecord.architecture` tells.
+            retention: Which checkpoints of older epochs stay when a new one is committed; None: all.
             metadata: JSON object of your own.
             exist_ok: Return the model of that name in the project, unchanged, when there is one.
 
@@ -208,10 +171,12 @@ class AsyncModels:
             name=name,
             model_id=make_id(),
             project_id=optional_id(project, "project"),
+            dataset_id=optional_id(dataset, "dataset"),
             description=description,
             framework=framework,
             labels=dict(labels or {}),
             config=dict(config or {}),
+            retention=retention,
             metadata=dict(metadata or {}),
             exist_ok=exist_ok,
         )
@@ -254,21 +219,28 @@ class AsyncModels:
         filter: Filter | None = None,
         sort: Sequence[str] = (),
         limit: int | None = None,
+        deleted: bool = False,
     ) -> AsyncPages[AsyncModel]:
         """List models, lazily, newest first unless sorted otherwise.
 
         Args:
             project: Only those of a project; None for all.
-            filter: Which ones; None for all.
+            filter: Which ones; None for all. ``status`` and ``dataset_id`` are fields, too.
             sort: Field names, ``-`` before one that goes down.
             limit: How many at most.
+            deleted: List those that were deleted with ``hard=False`` instead.
         """
-        message = ListModels(project_id=optional_id(project, "project"), filter=filter, sort=tuple(sort))
+        of_project = optional_id(project, "project")
+        message = ListModels(project_id=of_project, filter=filter, sort=tuple(sort), deleted=deleted)
         return listing(self._session, message, self._bind, limit=limit)
 
-    async def delete(self, model: ModelRecord | str) -> None:
-        """Delete a model with its checkpoints."""
-        await self._session.send(DeleteModel(model_id=entity_id(model, "model")))
+    async def delete(self, model: ModelRecord | str, *, hard: bool = True) -> None:
+        """Delete a model with its checkpoints; with ``hard=False`` put it out of reach until `restore`."""
+        await self._session.send(DeleteModel(model_id=entity_id(model, "model"), hard=hard))
+
+    async def restore(self, model: ModelRecord | str) -> AsyncModel:
+        """Bring a model back after ``delete(hard=False)``; as `AsyncModel.restore`."""
+        return self._bind(await self._session.send(RestoreModel(model_id=entity_id(model, "model"))))
 
     def from_json(self, data: Mapping[str, Any]) -> AsyncModel:
         """Return the model that ``to_json`` wrote, without a request."""

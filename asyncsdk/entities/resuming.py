@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from asyncsdk.config import Settings
-from asyncsdk.engine import Report
+from asyncsdk.engine import EventCallback, Report, Resuming
 from asyncsdk.engine.journal import Journal, RunRecord
 from asyncsdk.entities.session import Session
 from asyncsdk.errors import ConfigError
@@ -40,15 +40,32 @@ class Keeping:
 
 
 @asynccontextmanager
-async def keeping(settings: Settings, record: RunRecord | None) -> AsyncIterator[Keeping]:
+async def keeping(
+    settings: Settings, record: RunRecord | None, on_event: EventCallback | None = None
+) -> AsyncIterator[Keeping]:
     """Keep a journal in the home of *settings* for what is done in the block; none when *record* is None.
+
+    Args:
+        on_event: Told when what an earlier run did is taken up (`Resuming`).
 
     Raises:
         ConfigError: There is one, of a later release.
     """
-    journal = None if record is None else await Journal.open(settings.home, record)
+    failures: list[Exception] = []
+
+    def tell(objects: int) -> None:
+        assert record is not None
+        try:
+            if on_event is not None:
+                on_event(Resuming(run="", journal=record.run_id, objects=objects))
+        except Exception as error:  # noqa: BLE001  # a mistake of the caller: it ends the call, raised below
+            failures.append(error)
+
+    journal = None if record is None else await Journal.open(settings.home, record, on_begin=tell)
     kept = Keeping(journal)
     try:
+        if failures:
+            raise failures[0]
         yield kept
     finally:
         if journal is not None:

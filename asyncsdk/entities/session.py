@@ -24,5 +24,21 @@ class Session(Protocol):
     def settings(self) -> Settings:
         """The settings in force."""
 
+    async def ensure_worker(self, kind: str, *, start: bool = True) -> bool:
+        """Let jobs of a kind be done in this process, when the platform is in it; does nothing elsewhere.
+
+        A worker that runs for the kind is told to look for jobs at once.
+
+        Args:
+            kind: Kind of the jobs.
+            start: Whether to start a worker when none runs; it ends with the client.
+
+        Returns:
+            Whether one runs now.
+
+        Raises:
+            RunnerUnavailable: What does such jobs is not installed, or something that it needs is not.
+        """
+
     async def send(self, message: Message[R]) -> R:
         """Return the platform's reply to *message*; raises as `Platform.send`."""

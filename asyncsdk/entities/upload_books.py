@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from asyncsdk.engine import Outcome
     from asyncsdk.entities.examining import PreparedItem
 
-__all__ = ["UploadBooks", "new_item_id"]
+__all__ = ["UploadBooks", "as_new", "is_known", "new_item_id"]
 
 _KEY_DIGITS = 24 + 32
 
@@ -56,14 +56,18 @@ class UploadBooks:
             entry = entries.get(known.path)
             if identity is None:
                 continue
-            if entry is not None and entry.identity == identity:
+            if entry is not None and entry.identity != identity:
+                entry = None
+            if known.path in begun and (entry is None or not entry.is_settled):
+                await self._recall_large(known, identity)
+                if entry is not None and known.large is not None and known.key != _read_receipt(entry.receipt)[0]:
+                    continue  # what arrived was refused, and it was begun anew since
+                known.large = None if entry is not None else known.large
+            if entry is not None:
                 _know(known, identity, entry.crc32c)
                 known.is_settled = entry.is_settled
-                if len(entry.receipt) == _KEY_DIGITS // 2 + 12:
-                    known.key, known.item_id = _read_receipt(entry.receipt)
+                known.key, known.item_id = _read_receipt(entry.receipt)
                 known.is_recalled = known.is_settled or bool(known.key)
-            elif known.path in begun:
-                await self._recall_large(known, identity)
 
     async def _recall_large(self, known: PreparedItem, identity: Identity) -> None:
         state = await self._journal.recall_large(known.path)
@@ -92,6 +96,11 @@ class UploadBooks:
     async def flush(self) -> None:
         """Return when everything that arrived is kept: nothing is committed before."""
         await self._journal.flush()
+
+    def came_out_wrong(self, known: PreparedItem) -> None:
+        """Forget an upload whose object has other bytes than were sent: what is finished cannot be gone on with."""
+        if known.large is not None:
+            known.large.forget()
 
     def committed(self, outcomes: Sequence[Outcome]) -> None:
         """Keep which of *outcomes* were committed."""
@@ -148,6 +157,9 @@ def _receipt(known: PreparedItem) -> bytes:
 
 
 def _read_receipt(receipt: bytes) -> tuple[str, str]:
+    """Return key and id of an item; nothing for one that was not sent."""
+    if len(receipt) != _KEY_DIGITS // 2 + 12:
+        return "", ""
     digits = receipt.hex()
     return f"{digits[:24]}-{digits[24:_KEY_DIGITS]}", digits[_KEY_DIGITS:]
 
@@ -157,3 +169,18 @@ def new_item_id(known: PreparedItem) -> str:
     if not known.item_id:
         known.item_id = make_id()
     return known.item_id
+
+
+def is_known(outcome: Outcome) -> bool:
+    """Whether the journal has it already, or cannot have it: nothing of it is known but its name."""
+    return bool(getattr(outcome.transfer.key, "is_recalled", True))
+
+
+def as_new(known: PreparedItem) -> PreparedItem:
+    """Return *known* without what an earlier run had begun with it; its bytes are the same."""
+    if known.large is not None:
+        known.large.forget()
+    known.key = known.item_id = ""
+    known.is_recalled = known.is_settled = False
+    known.large = None
+    return known

@@ -24,11 +24,12 @@ from asyncsdk.entities.item_uploads import Given
 from asyncsdk.entities.local_files import checksum_of_file, known_size
 from asyncsdk.entities.recent import RecentNames
 from asyncsdk.entities.session import Session
-from asyncsdk.entities.upload_books import UploadBooks, new_item_id
+from asyncsdk.entities.upload_books import UploadBooks, as_new, is_known, new_item_id
 from asyncsdk.entities.walking import printable
 from asyncsdk.errors import (
     AsyncSDKError,
     BadRequest,
+    ChecksumMismatch,
     Conflict,
     MalformedResponse,
     NotFound,
@@ -45,7 +46,7 @@ from asyncsdk.protocol.uploads import (
     RenewUploads,
     UploadEntry,
 )
-from asyncsdk.targets import FileTarget, MultipartTarget, Origin, PutTarget, Target
+from asyncsdk.targets import FileTarget, MultipartTarget, Origin, PutTarget, ResumableTarget, Target
 
 __all__ = ["ItemUploadFeed"]
 
@@ -82,6 +83,7 @@ class ItemUploadFeed:
         nothing: str | None = None,
         books: UploadBooks | None = None,
     ) -> None:
+        self.judges_uploads = True  # the platform compares size and checksum before it makes an item of anything
         self._session = session
         self._dataset_id = dataset_id
         self._batches = batches
@@ -127,12 +129,14 @@ class ItemUploadFeed:
             key=known.key,
             size_bytes=known.size_bytes,
             crc32c=known.crc32c,
-            upload_id=target.upload_id if isinstance(target, MultipartTarget) else None,
+            upload_id=target.upload_id if isinstance(target, (MultipartTarget, ResumableTarget)) else None,
             first_part=first_part,
         )
-        renewed = await self._session.send(RenewUploads(scope_id=self._dataset_id, entries=(entry,)))
-        fresh: Target = renewed.targets[0]
-        return fresh
+        return await self._renewed(entry)
+
+    async def replace(self, transfer: Upload) -> Target | None:
+        known: PreparedItem = transfer.key
+        return await self._renewed(RenewEntry(key=known.key, size_bytes=known.size_bytes, crc32c=known.crc32c))
 
     def arrived(self, outcome: Outcome) -> None:
         if self._books is not None:
@@ -152,8 +156,11 @@ class ItemUploadFeed:
                 if isinstance(outcome.transfer, Upload):
                     self._release(outcome.transfer)
         if books is not None:
+            for outcome in outcomes:
+                if isinstance(outcome.error, ChecksumMismatch):
+                    books.came_out_wrong(outcome.transfer.key)
             books.committed(done)
-            books.skipped([outcome for outcome in outcomes if outcome.status == "skipped" and not _is_known(outcome)])
+            books.skipped([outcome for outcome in outcomes if outcome.status == "skipped" and not is_known(outcome)])
         return outcomes
 
     async def aclose(self) -> None:
@@ -313,7 +320,7 @@ class ItemUploadFeed:
                 if answer.verdict == "skip":
                     result.append(self._transfer(known, answer))
                 else:  # deleted or replaced since
-                    fresh.append(_as_new(known))
+                    fresh.append(as_new(known))
         for known in begun:
             assert known.large is not None
             assert known.size_bytes is not None
@@ -321,12 +328,12 @@ class ItemUploadFeed:
             if whole is not None:  # perhaps it was completed, and the news of it lost
                 sent.append(known)
         committed = await self._commit_again(sent, result)
-        fresh.extend(_as_new(known) for known in sent if known.large is None and known.path not in committed)
+        fresh.extend(as_new(known) for known in sent if known.large is None and known.path not in committed)
         for known in begun:
             if known.path not in committed:
                 target = await self._renew_begun(known)
                 if target is None:
-                    fresh.append(_as_new(known))
+                    fresh.append(as_new(known))
                 else:
                     result.append(self._upload(known, target))
         return fresh
@@ -366,9 +373,12 @@ class ItemUploadFeed:
             upload_id=known.large.facts.get("upload_id"),
         )
         try:
-            renewed = await self._session.send(RenewUploads(scope_id=self._dataset_id, entries=(entry,)))
+            return await self._renewed(entry)
         except (BadRequest, NotFound, PermissionDenied):  # too old, another user's, of an earlier configuration
             return None
+
+    async def _renewed(self, entry: RenewEntry) -> Target:
+        renewed = await self._session.send(RenewUploads(scope_id=self._dataset_id, entries=(entry,)))
         target: Target = renewed.targets[0]
         return target
 
@@ -380,19 +390,3 @@ class ItemUploadFeed:
             transfer.source = known.item.source  # an outcome that is kept must not keep the bytes
             if self._held_bytes <= MAX_HELD_BYTES:
                 self._room.set()
-
-
-def _is_known(outcome: Outcome) -> bool:
-    """Whether the journal has it already, or cannot have it: nothing of it is known but its name."""
-    known = outcome.transfer.key
-    return not isinstance(known, PreparedItem) or known.is_recalled
-
-
-def _as_new(known: PreparedItem) -> PreparedItem:
-    """Return *known* without what an earlier run had begun with it; its bytes are the same."""
-    if known.large is not None:
-        known.large.forget()
-    known.key = known.item_id = ""
-    known.is_recalled = known.is_settled = False
-    known.large = None
-    return known

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import random
 from asyncio import sleep, to_thread
 from collections.abc import Mapping
 from functools import cache
 from typing import Any, TypeVar
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlsplit
 
 import httpx
 import orjson
@@ -18,16 +17,14 @@ from asyncsdk.errors import (
     AsyncSDKError,
     BadRequest,
     ConfigError,
-    ConnectionFailed,
     MalformedResponse,
     NotFound,
     RequestError,
-    RequestTimeout,
     ResponseError,
-    ServerError,
     redact_url,
     response_error,
 )
+from asyncsdk.platforms.requests import MAX_ATTEMPTS, may_be_done, retry_after, send_request, wait_seconds
 from asyncsdk.protocol.base import Message, all_messages, query_text
 
 __all__ = ["RestPlatform"]
@@ -35,10 +32,6 @@ __all__ = ["RestPlatform"]
 R = TypeVar("R")
 
 API_PREFIX = "/v1"
-MAX_ATTEMPTS = 4
-WAIT_INITIAL_SECONDS = 0.2
-WAIT_MAX_SECONDS = 5.0
-RETRY_AFTER_MAX_SECONDS = 60.0
 LARGE_BYTES = 256 * 1024
 """Replies larger than this are validated in a thread: some milliseconds in the loop would hold up every transfer."""
 
@@ -96,18 +89,18 @@ class RestPlatform:
         params = {} if route.has_body else {name: query_text(value) for name, value in values.items()}
         attempts = MAX_ATTEMPTS if message.is_repeatable else 1
         attempt = 1
-        may_be_done = False
+        is_maybe_done = False
         while True:
             try:
                 response = await self._request(route.method, path, params, content)
                 return await self._reply(type(message), response)
             except (RequestError, ResponseError) as error:
-                if may_be_done and isinstance(error, NotFound) and route.method == "DELETE":
+                if is_maybe_done and isinstance(error, NotFound) and route.method == "DELETE":
                     return _validate_empty(type(message))
                 if not error.retryable or attempt >= attempts:
                     raise
-                may_be_done = may_be_done or _may_be_done(error)
-                await sleep(_wait_seconds(error, attempt))
+                is_maybe_done = is_maybe_done or may_be_done(error)
+                await sleep(wait_seconds(error, attempt))
             attempt += 1
 
     def supports(self, message_type: type[Message[Any]]) -> bool:
@@ -121,27 +114,12 @@ class RestPlatform:
     async def _request(
         self, method: str, path: str, params: Mapping[str, str], content: bytes | None
     ) -> httpx.Response:
-        url = httpx.URL(f"{self._url}{API_PREFIX}{path}")
+        url = f"{self._url}{API_PREFIX}{path}"
         headers = _JSON if content is not None else None
-        # httpx writes every URL to its log; given apart from it, the query stays out of there.
-        extensions = {"target": url.raw_path + b"?" + urlencode(params).encode()} if params else None
-        try:
-            return await self._client.request(method, url, content=content, headers=headers, extensions=extensions)
-        except httpx.ConnectTimeout as error:
-            raise RequestTimeout("connect", self._client.timeout.connect, str(url)) from error
-        except httpx.PoolTimeout as error:
-            raise RequestTimeout("slot", self._client.timeout.pool, str(url)) from error
-        except httpx.WriteTimeout as error:
-            raise RequestTimeout("send", self._client.timeout.write, str(url)) from error
-        except httpx.TimeoutException as error:
-            raise RequestTimeout("reply", self._client.timeout.read, str(url)) from error
-        except httpx.ConnectError as error:
-            raise ConnectionFailed(
-                f"no connection to {redact_url(self._url)} ({_reason(error)}); is the server running? "
-                "start it with: asyncsdk serve"
-            ) from error
-        except httpx.HTTPError as error:
-            raise ConnectionFailed(f"the connection to {redact_url(self._url)} broke: {_reason(error)}") from error
+        hint = "is the server running? start it with: asyncsdk serve"
+        return await send_request(
+            self._client, method, url, params=params, content=content, headers=headers, no_connection=hint
+        )
 
     async def _reply(self, message_type: type[Message[R]], response: httpx.Response) -> R:
         if not response.is_success:
@@ -157,13 +135,6 @@ def _dump(values: Mapping[str, Any]) -> bytes:
         return orjson.dumps(values)
     except orjson.JSONEncodeError as error:  # integers over 64 bits, nesting over 254 levels
         raise BadRequest(f"the message cannot be sent as JSON: {error}") from None  # it holds the values
-
-
-def _may_be_done(error: RequestError | ResponseError) -> bool:
-    """Whether the server may have done what was asked although *error* is all that is known of it."""
-    if isinstance(error, RequestError):
-        return not isinstance(error.__cause__, (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout))
-    return isinstance(error, (ServerError, MalformedResponse))
 
 
 def _validate_empty(message_type: type[Message[R]]) -> R:
@@ -214,22 +185,6 @@ def _refusal(response: httpx.Response) -> AsyncSDKError:
         code=facts["code"] if isinstance(facts.get("code"), str) else None,
         request_id=str(facts.get("request_id") or request_id),
         body=body,
-        retry_after=_retry_after(response.headers.get("retry-after")),
+        retry_after=retry_after(response.headers.get("retry-after")),
         ids=tuple(map(str, ids)) if isinstance(ids, list) else (),
     )
-
-
-def _retry_after(text: str | None) -> float | None:
-    """Return the seconds of a Retry-After header; a date is passed over, the growing waits serve as well."""
-    return float(text) if text is not None and text.isascii() and text.isdigit() else None
-
-
-def _wait_seconds(error: RequestError | ResponseError, attempt: int) -> float:
-    asked = error.retry_after if isinstance(error, ResponseError) else None
-    if asked is not None:
-        return min(asked, RETRY_AFTER_MAX_SECONDS)
-    return random.uniform(0, min(WAIT_MAX_SECONDS, WAIT_INITIAL_SECONDS * 2 ** (attempt - 1)))  # noqa: S311
-
-
-def _reason(error: httpx.HTTPError) -> str:
-    return str(error) or type(error).__name__

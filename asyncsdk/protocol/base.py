@@ -55,6 +55,7 @@ MAX_BULK_ENTRIES = 1000
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
+_FIRST, _LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
 
 def _timestamp_from_wire(value: Any) -> Any:
@@ -66,6 +67,14 @@ def _timestamp_from_wire(value: Any) -> Any:
     return value
 
 
+def _check_moment(value: datetime) -> datetime:
+    if value.utcoffset() is None:
+        raise ValueError("a time needs a time zone; give an aware datetime")
+    if not _FIRST <= value <= _LAST:  # a zone reaches some hours further; the store and the wire know UTC
+        raise ValueError("a time lies between the years 1 and 9999 in UTC")
+    return value
+
+
 def _timestamp_to_wire(value: datetime) -> int:
     return (value - _EPOCH) // _MILLISECOND
 
@@ -73,6 +82,7 @@ def _timestamp_to_wire(value: datetime) -> int:
 Timestamp = Annotated[
     datetime,
     BeforeValidator(_timestamp_from_wire, json_schema_input_type=int),
+    AfterValidator(_check_moment),
     PlainSerializer(_timestamp_to_wire, return_type=int),
 ]
 """A point in time: an aware UTC `datetime` in Python, milliseconds since 1970 UTC on the wire and in the store."""

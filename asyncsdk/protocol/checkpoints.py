@@ -18,6 +18,7 @@ from asyncsdk.protocol.base import (
     Metadata,
     Post,
     Record,
+    Value,
 )
 from asyncsdk.protocol.uploads import OriginField, PreparedUpload, UploadKey
 
@@ -31,6 +32,9 @@ __all__ = [
     "PrepareCheckpoint",
     "PrepareCheckpointDownload",
     "PreparedCheckpointDownload",
+    "PruneCheckpoints",
+    "PrunedCheckpoints",
+    "Retention",
     "WhichCheckpoint",
 ]
 
@@ -41,6 +45,22 @@ MAX_EPOCH = 2**31 - 1
 
 Metrics = Annotated[dict[str, Annotated[float, Field(allow_inf_nan=False)]], Field(max_length=10_000)]
 """Finite numbers by name."""
+
+
+class Retention(Value):
+    """Which checkpoints of older epochs stay.
+
+    Whatever it says, the best, the last and the final checkpoint of a model stay, and those that belong to no epoch.
+    Of the others one stays when it is among the ``keep_last`` newest, or its epoch is a multiple of ``keep_every``.
+    With neither, all stay.
+
+    Attributes:
+        keep_last: How many of the newest stay, by order of commit; best and final ones count, if they have an epoch.
+        keep_every: Every epoch that this number divides stays, 0 too.
+    """
+
+    keep_last: Annotated[int, Field(ge=1, le=MAX_EPOCH)] | None = None
+    keep_every: Annotated[int, Field(ge=1, le=MAX_EPOCH)] | None = None
 
 
 class CheckpointRecord(EntityRecord):
@@ -70,19 +90,28 @@ class CheckpointRecord(EntityRecord):
 
 
 class PrepareCheckpoint(Message[PreparedUpload]):
-    """Mint a target for weights of a model. Writes nothing; its verdict is always ``upload``."""
+    """Mint a target for weights of a model. Writes nothing; its verdict is always ``upload``.
+
+    What the commit will say of them may be told here already: there are services that must be told with the bytes.
+    Others pass over it.
+    """
 
     route: ClassVar = Post("/models/{model_id}/checkpoints/prepare")
     model_id: Id
     size_bytes: Annotated[int, Field(ge=0)] | None = None
     crc32c: Crc32cHex | None = None
+    epoch: Annotated[int, Field(ge=0, le=MAX_EPOCH)] | None = None
+    is_best: bool = False
+    is_final: bool = False
+    metrics: Metrics = {}
+    metadata: Metadata = {}
 
 
 class CommitCheckpoint(Message[CheckpointRecord]):
     """Make sent weights a checkpoint. Durable when it answers; idempotent by ``checkpoint_id``.
 
     With ``is_best`` (``is_final``) no other checkpoint of the model is best (final) any more. A checkpoint of the same
-    epoch is replaced.
+    epoch is replaced. Those of older epochs that the model's ``retention`` does not keep are deleted with it.
     """
 
     route: ClassVar = Post("/models/{model_id}/checkpoints/commit")
@@ -129,6 +158,26 @@ class DeleteCheckpoint(Message[Empty]):
     route: ClassVar = Delete("/models/{model_id}/checkpoints/{checkpoint_id}")
     model_id: Id
     checkpoint_id: Id
+
+
+class PrunedCheckpoints(Record):
+    """The checkpoints that were deleted, or would be, in order of commit."""
+
+    entries: tuple[CheckpointRecord, ...]
+
+
+class PruneCheckpoints(Message[PrunedCheckpoints]):
+    """Delete checkpoints of older epochs, all but those that `Retention` with these numbers keeps.
+
+    Without numbers the model's own ``retention`` is applied. Repeating it deletes nothing more: the repetition of a
+    call whose reply was lost therefore names fewer than the two together deleted.
+    """
+
+    route: ClassVar = Post("/models/{model_id}/checkpoints/prune")
+    model_id: Id
+    keep_last: Annotated[int, Field(ge=1, le=MAX_EPOCH)] | None = None
+    keep_every: Annotated[int, Field(ge=1, le=MAX_EPOCH)] | None = None
+    dry_run: bool = False
 
 
 class PreparedCheckpointDownload(Record):

@@ -26,6 +26,7 @@ __all__ = [
     "DeleteDataset",
     "GetDataset",
     "ListDatasets",
+    "RestoreDataset",
     "UpdateDataset",
 ]
 
@@ -43,6 +44,8 @@ class DatasetRecord(EntityRecord):
         is_readonly: Whether items, predictions and metadata are refused.
         item_count: Items it has.
         size_bytes: Bytes of all its items.
+        archive_filename: Name of the file that its archive came from; None: it has no archive.
+        deleted_at: When it was deleted softly; None: it was not.
     """
 
     project_id: Id
@@ -52,13 +55,16 @@ class DatasetRecord(EntityRecord):
     is_readonly: bool = False
     item_count: int = 0
     size_bytes: int = 0
+    archive_filename: str | None = None
+    deleted_at: Timestamp | None = None
 
 
 class CreateDataset(Message[DatasetRecord]):
     """Create a dataset in a project; without ``project_id``, in the default project.
 
     Repeating the call with the same ``dataset_id`` gives the same dataset. A name taken in the project is a conflict,
-    unless ``exist_ok``: then the dataset of that name is the answer, unchanged.
+    unless ``exist_ok``: then the dataset of that name is the answer, unchanged. One that was deleted softly
+    keeps its name: a conflict either way.
     """
 
     route: ClassVar = Post("/datasets")
@@ -80,10 +86,14 @@ class GetDataset(Message[DatasetRecord]):
 
 
 class ListDatasets(ListMessage[DatasetRecord]):
-    """List datasets of one project or of all, by name unless sorted otherwise."""
+    """List datasets of one project or of all, by name unless sorted otherwise.
+
+    With ``deleted`` only those that were deleted softly, else only the others.
+    """
 
     route: ClassVar = Get("/datasets")
     project_id: Id | None = None
+    deleted: bool = False
 
 
 class UpdateDataset(Message[DatasetRecord]):
@@ -102,7 +112,22 @@ class UpdateDataset(Message[DatasetRecord]):
 
 
 class DeleteDataset(Message[Empty]):
-    """Delete a dataset with its items, prediction tasks and predictions."""
+    """Delete a dataset with its items, prediction tasks and predictions.
+
+    Without ``hard`` all of it is put out of reach until it is restored. ``hard`` takes one that was deleted softly,
+    too; models that are trained on it lose that link.
+    """
 
     route: ClassVar = Delete("/datasets/{dataset_id}")
+    dataset_id: Id
+    hard: bool = True
+
+
+class RestoreDataset(Message[DatasetRecord]):
+    """Bring back a dataset that was deleted softly. One that was not is the answer, unchanged.
+
+    A conflict when its project is deleted, too: restore that first.
+    """
+
+    route: ClassVar = Post("/datasets/{dataset_id}/restore")
     dataset_id: Id

@@ -86,7 +86,7 @@ class DeletedItems(Record):
 
 
 class DeleteItems(Message[DeletedItems]):
-    """Delete up to 1,000 items with their predictions. Unknown ids are passed over.
+    """Delete up to 1,000 items with their predictions and annotations. Unknown ids are passed over.
 
     Repeating it deletes nothing more; the repetition of a call whose reply was lost therefore counts fewer items than
     the two together deleted.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -19,8 +19,10 @@ from asyncsdk.server.database import Database
 from asyncsdk.server.folder import DataFolder
 from asyncsdk.server.handlers import Context, registrations
 from asyncsdk.server.handlers.registry import Arrivals, StagedObject
+from asyncsdk.server.objects.arrivals import Arrival
 from asyncsdk.server.objects.clouds.location import Location
 from asyncsdk.server.objects.clouds.objects import CloudObjects
+from asyncsdk.server.objects.clouds.passing import PassingArrival
 from asyncsdk.server.objects.local import LocalObjects
 from asyncsdk.server.objects.minting import FileMinter, Minter, UrlMinter
 from asyncsdk.server.objects.signing import Signer
@@ -40,6 +42,9 @@ _OWNER_NAME = "owner"
 _OWNER_ID = "owner_id"
 _REAP_BATCHES = 10
 """Batches of 1,000 objects whose files go before a delete is answered; the rest goes with later ones and the sweep."""
+
+_TIDY_PAUSE_SECONDS = 60.0
+"""How long no write removes objects after one that could not."""
 
 
 class Backend:
@@ -75,6 +80,8 @@ class Backend:
         self._owner = owner
         self._cloud = cloud
         self._sweeping = threading.Lock()
+        self._tidying = threading.Lock()
+        self._tidy_after = 0.0  # by the monotonic clock
 
     @classmethod
     def open(cls, folder: Path, objects: Location | None = None) -> Self:
@@ -100,7 +107,7 @@ class Backend:
             database = Database(data.database, version=migrations.SCHEMA_VERSION)
             try:
                 owner = _find_owner(database)
-                cloud = open_objects(database, data.path, objects)
+                cloud = open_objects(database, data.path, objects, secret)
             except BaseException:  # closed whatever ended it, then raised again
                 database.close()
                 raise
@@ -141,7 +148,7 @@ class Backend:
             reply: R = registration.handler(context, message)
             reap_is_due = registration.writes and has_unreferenced(connection)
         if reap_is_due:
-            self._tidy(lambda: reap(self._database, self.store, max_batches=_REAP_BATCHES))
+            self._tidy()
         return reply
 
     def _still_there(self, objects: Mapping[StagedObject, int]) -> Mapping[StagedObject, int]:
@@ -149,12 +156,20 @@ class Backend:
         sizes = zip(objects.items(), self.store.sizes(objects), strict=True)
         return {staged: size for (staged, size), found in sizes if size == found}
 
-    def _tidy(self, what: Callable[[], object]) -> None:
-        """Run what follows a durable change. Its failure must not look like the change's: the sweep does it again."""
-        try:
-            what()
-        except (AsyncSDKError, OSError) as error:
-            _log.warning("left over for the next sweep: %s", error)
+    def _tidy(self) -> None:
+        """Remove objects after a durable change. Failing must not look like that change's: the sweep does it again.
+
+        What was left over stays due with every write that follows; each would wait for a store that does not answer,
+        and all others for the write lock. So a failure is followed by a pause.
+        """
+        with self._tidying:
+            if time.monotonic() < self._tidy_after:
+                return
+            try:
+                reap(self._database, self.store, max_batches=_REAP_BATCHES)
+            except (AsyncSDKError, OSError) as error:
+                self._tidy_after = time.monotonic() + _TIDY_PAUSE_SECONDS
+                _log.warning("left over for later: %s", error)
 
     def owner(self) -> Principal:
         """Return the user who owns the platform, made with the folder."""
@@ -169,6 +184,16 @@ class Backend:
         if self._cloud is not None:
             return self._cloud.minter
         return FileMinter(self.objects) if base_url is None else UrlMinter(self.signer, base_url)
+
+    def arrival(self, object_id: str) -> Arrival | PassingArrival:
+        """Return what takes the bytes of an object that comes through this process and of which nothing is known yet.
+
+        Raises:
+            DestinationFull, DestinationUnwritable: The data folder takes no file.
+        """
+        if self._cloud is not None:
+            return PassingArrival(self._cloud, self.folder, object_id)
+        return Arrival(self.objects, object_id, None)
 
     def authenticate(self, token: str) -> Principal | None:
         """Return whom *token* belongs to; None when nobody."""

@@ -67,18 +67,18 @@ class Listing:
     """What a kind of record can be filtered and sorted by.
 
     Attributes:
-        fields: Fields by name; ``id`` (or another unique one named in *tie*) must be among them.
+        fields: Fields by name; ``id`` (or what *tie* names) must be among them.
         default_sort: Order when none is asked for. May name fields of *hidden*.
         metadata: The column that ``metadata.KEY`` reaches into; None when there is none.
         hidden: Fields for *default_sort* alone.
-        tie: The unique field that orders records equal in everything else.
+        tie: The fields that order records equal in everything else: together they are unique.
     """
 
     fields: Mapping[str, Field]
     default_sort: tuple[str, ...]
     metadata: ColumnElement[Any] | None = None
     hidden: Mapping[str, Field] | None = None
-    tie: str = "id"
+    tie: tuple[str, ...] = ("id",)
 
     def field(self, name: str) -> Field:
         """Return the field of that name.
@@ -337,7 +337,8 @@ def _sort_keys(listing: Listing, sort: Sequence[str]) -> list[_Key]:
         keys.append(_Key(field, goes_down))
         if keys[-1].field.is_unique:  # what follows cannot change the order
             return keys
-    keys.append(_Key(listing.fields[listing.tie], keys[-1].goes_down))
+    goes_down = keys[-1].goes_down
+    keys.extend(_Key(listing.fields[name], goes_down) for name in listing.tie if name not in seen)
     return keys
 
 

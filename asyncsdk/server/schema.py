@@ -32,12 +32,12 @@ from asyncsdk.errors import BadRequest
 __all__ = [
     "JsonText",
     "agents",
-    "annotations",
     "artifacts",
     "blobs",
     "checkpoints",
     "datasets",
     "ingested_parts",
+    "item_annotations",
     "items",
     "job_logs",
     "jobs",
@@ -200,6 +200,7 @@ models = Table(
     Column("retention", JsonText),  # which checkpoints of older epochs stay; none: all
 )
 Index("models_by_name", models.c.project_id, models.c.name)
+Index("models_by_time", models.c.created_at, models.c.id)  # as for jobs: their configurations are not sorted
 
 checkpoints = Table(
     "checkpoints",
@@ -219,6 +220,11 @@ checkpoints = Table(
 )
 Index("checkpoints_by_sequence", checkpoints.c.model_id, checkpoints.c.sequence, unique=True)
 Index("checkpoints_by_blob", checkpoints.c.blob_id)
+# Whether a model has one is asked for each of a listing; without these its checkpoints would be read.
+Index("checkpoints_best", checkpoints.c.model_id, checkpoints.c.is_best, sqlite_where=checkpoints.c.is_best.is_(True))
+Index(
+    "checkpoints_final", checkpoints.c.model_id, checkpoints.c.is_final, sqlite_where=checkpoints.c.is_final.is_(True)
+)
 
 # One row per series and step: a value sent again replaces the one before. NO_STEP is the step of a single value.
 metrics = Table(
@@ -249,7 +255,7 @@ agents = Table(
 Index("agents_by_model", agents.c.model_id, agents.c.last_beat_at)
 
 # What people or programs say of an item: a label and a shape.
-annotations = Table(
+item_annotations = Table(
     "annotations",
     tables,
     _id(),
@@ -260,8 +266,8 @@ annotations = Table(
     Column("shape", JsonText, nullable=False),
     *_history(),
 )
-Index("annotations_by_item", annotations.c.item_id, annotations.c.id)
-Index("annotations_by_dataset", annotations.c.dataset_id, annotations.c.id)
+Index("annotations_by_item", item_annotations.c.item_id, item_annotations.c.id)
+Index("annotations_by_dataset", item_annotations.c.dataset_id, item_annotations.c.id)
 
 prediction_tasks = Table(
     "prediction_tasks",
@@ -339,8 +345,12 @@ jobs = Table(
     Column("is_cancel_requested", Boolean, nullable=False, server_default="0"),
     Column("started_at", BigInteger),
     Column("ended_at", BigInteger),
+    Column("forgiven_attempts", Integer, nullable=False, server_default="0"),  # given back, or before a retry
+    Column("claim_id", Text),  # of the attempt that runs: a claim whose reply was lost can be repeated
 )
-Index("jobs_by_status", jobs.c.status, jobs.c.priority, jobs.c.created_at)
+# The order in which queued jobs are taken: without it, each claim sorts the whole queue.
+Index("jobs_in_order", jobs.c.status, jobs.c.priority.desc(), jobs.c.created_at, jobs.c.id)
+Index("jobs_by_time", jobs.c.created_at, jobs.c.id)  # rows are large: a listing must not sort them
 Index("jobs_by_subject", jobs.c.subject_id, jobs.c.created_at)
 
 job_logs = Table(
@@ -376,6 +386,7 @@ workers = Table(
     Column("name", Text, nullable=False, unique=True),
     Column("labels", JsonText, nullable=False, server_default="[]"),
     Column("offers", JsonText, nullable=False, server_default="{}"),
-    Column("last_seen_at", BigInteger, nullable=False),
+    Column("last_seen_at", BigInteger, nullable=False),  # 0: never
     *_history(),
+    Column("is_temporary", Boolean, nullable=False, server_default="0"),
 )

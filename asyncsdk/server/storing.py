@@ -21,7 +21,7 @@ _NAME = "objects"
 _NAMESPACE_BYTES = 16
 
 
-def open_objects(database: Database, folder: Path, wanted: Location | None) -> CloudObjects | None:
+def open_objects(database: Database, folder: Path, wanted: Location | None, secret: bytes) -> CloudObjects | None:
     """Return the store of a data folder's objects in a cloud; None when they lie in the folder.
 
     What is wanted is recorded the first time, as long as nothing is stored; later the record decides. Another endpoint
@@ -31,6 +31,7 @@ def open_objects(database: Database, folder: Path, wanted: Location | None) -> C
         database: Of the folder.
         folder: The folder.
         wanted: Where objects shall be; None: wherever they are.
+        secret: The folder's signing secret.
 
     Raises:
         StoreError: They are elsewhere, the store cannot be used, or it is not the one that has them.
@@ -55,7 +56,7 @@ def open_objects(database: Database, folder: Path, wanted: Location | None) -> C
     from asyncsdk.server.objects.clouds.opening import open_cloud
 
     try:
-        objects = open_cloud(location, namespace)
+        objects = open_cloud(location, namespace, secret)
         try:
             if recorded is None:
                 objects.claim()

@@ -14,7 +14,10 @@ from sqlalchemy import Connection, delete, select
 from sqlalchemy.dialects.sqlite import insert
 
 from asyncsdk.server.database import Database
+from asyncsdk.server.handlers.jobs import prune_jobs
 from asyncsdk.server.handlers.keys import SWEEP_AGE_MS
+from asyncsdk.server.handlers.outbox import prune_events
+from asyncsdk.server.handlers.workers import prune_workers
 from asyncsdk.server.objects.discarding import Swept
 from asyncsdk.server.objects.store import ObjectStore
 from asyncsdk.server.schema import blobs, ingested_parts, meta
@@ -56,6 +59,7 @@ def sweep(database: Database, objects: ObjectStore, *, now_ms: int) -> SweepRepo
 
     with database.read() as connection:
         swept = _swept_before(connection)
+    _prune(database, now_ms)
     discarded = objects.discard_expired(before_ms=before_ms, keep=committed, swept=swept)
     removed = reap(database, objects)
     with database.write() as connection:
@@ -63,6 +67,17 @@ def sweep(database: Database, objects: ObjectStore, *, now_ms: int) -> SweepRepo
         _note(connection, _SWEPT, f"{before_ms} {started_at:.3f}")
         _note(connection, _LAST_SWEEP, str(now_ms))
     return SweepReport(discarded, removed, time.monotonic() - started)
+
+
+def _prune(database: Database, now_ms: int) -> None:
+    """Remove what is kept for a time only: old jobs, workers that are gone, events."""
+    is_left = True
+    while is_left:  # in small transactions: whoever writes meanwhile does not wait for all of it
+        with database.write() as connection:
+            is_left = prune_jobs(connection, now_ms=now_ms) > 0
+    with database.write() as connection:
+        prune_workers(connection, now_ms=now_ms)
+        prune_events(connection, now_ms=now_ms)
 
 
 def claim_sweep(database: Database, *, now_ms: int) -> bool:

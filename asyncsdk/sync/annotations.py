@@ -33,6 +33,16 @@ _ITERABLES = {"Iterable", "Iterator", "Generator"}
 _ASYNC_ITERABLES = {"AsyncIterable", "AsyncIterator", "AsyncGenerator"}
 
 
+def _mapping_in(annotation: ast.expr) -> ast.Tuple | None:
+    """Return the two arguments of ``Mapping[...]`` when *annotation* is one, or one or None."""
+    if isinstance(annotation, ast.BinOp):
+        return _mapping_in(annotation.left)
+    if not isinstance(annotation, ast.Subscript) or not isinstance(annotation.slice, ast.Tuple):
+        return None
+    is_mapping = isinstance(annotation.value, ast.Name) and annotation.value.id == "Mapping"
+    return annotation.slice if is_mapping else None
+
+
 class AnnotationMapper:
     """Maps annotations of one module.
 
@@ -51,13 +61,20 @@ class AnnotationMapper:
     def parameter(self, annotation: ast.expr) -> ast.expr:
         """Return what callers may give: either twin of an entity, an iterable where an asynchronous one is taken."""
         mapped: ast.expr = _EitherTwin(self._twins).visit(_copy(annotation))
-        if self.helper(annotation) == "caller_stream":
-            element = self._element_of_stream(annotation)
-            mapped = ast.BinOp(mapped, ast.BitOr(), ast.parse(f"Iterable[{element}]", mode="eval").body)
+        helper = self.helper(annotation)
+        if helper in {"caller_stream", "caller_streams"}:
+            iterable = ast.parse(f"Iterable[{self._element_of_stream(annotation)}]", mode="eval").body
+            if (mapping := _mapping_in(mapped)) is not None and helper == "caller_streams":
+                mapping.elts[1] = ast.BinOp(mapping.elts[1], ast.BitOr(), iterable)
+            else:
+                mapped = ast.BinOp(mapped, ast.BitOr(), iterable)
         return ast.fix_missing_locations(mapped)
 
     def helper(self, annotation: ast.expr) -> str | None:
         """Return the function that an argument passes through on its way to the asynchronous object."""
+        mapping = _mapping_in(annotation)
+        if mapping is not None and self.helper(mapping.elts[1]) == "caller_stream":
+            return "caller_streams"
         terminals = list(self._sources.terminals(self._module, annotation))
         names = {name for name, _, _ in terminals}
         if "Callable" in names:
@@ -100,8 +117,12 @@ class AnnotationMapper:
         """Return the expression that makes a blocking result of *value*."""
         annotation = _parsed(annotation)
         head, element = _split(annotation)
+        if self._is_type_variable(annotation):
+            return f"blocking({value})"
         if not self._needs_conversion(annotation):
             return value
+        if head in self._twins and head != "AsyncPages":
+            return f"{self._twins.name_of(head)}._of({value})"
         if head in _ASYNC_ITERABLES and element is not None:
             converter = self.converter(element)
             return f"iterate({value})" if converter == "unchanged" else f"map({converter}, iterate({value}))"
@@ -133,9 +154,16 @@ class AnnotationMapper:
             return "self._of"
         if isinstance(annotation, ast.Name) and annotation.id in self._twins:
             return f"{self._twins.name_of(annotation.id)}._of"
+        if (head := _split(annotation)[0]) in self._twins and head != "AsyncPages":  # a generic one
+            return f"{self._twins.name_of(head)}._of"
         raise GenerateError(
             self._module, annotation, f"nobody knows how to make a blocking value of {ast.unparse(annotation)}"
         )
+
+    def _is_type_variable(self, annotation: ast.expr) -> bool:
+        """Whether only the value tells whether there is a twin of it."""
+        value = self._module.assignments.get(annotation.id) if isinstance(annotation, ast.Name) else None
+        return isinstance(value, ast.Call) and ast.unparse(value.func) == "TypeVar"
 
     def _needs_conversion(self, annotation: ast.expr) -> bool:
         names = {name for name, _, _ in self._sources.terminals(self._module, annotation)}

@@ -21,9 +21,11 @@ _HELPERS = {
     "caller_iterable": "iterables",
     "caller_list": "iterables",
     "caller_stream": "iterables",
+    "caller_streams": "iterables",
     "context": "iteration",
     "iterate": "iteration",
     "closed_at_exit": "loop",
+    "blocking": "twins",
     "BlockingRecord": "twins",
     "BlockingTwin": "twins",
     "optional": "twins",
@@ -158,7 +160,8 @@ class BlockingModule:
         is_record = "BoundRecord" in bases
         has_close = any(isinstance(part, ast.AsyncFunctionDef) and part.name == "aclose" for part in node.body)
         if is_record:
-            new_bases = ["BlockingRecord" if base == "BoundRecord" else base for base in bases]
+            names = {"BoundRecord": "BlockingRecord"}
+            new_bases = [names.get(base, self._twins.name_of(base) if base in self._twins else base) for base in bases]
         elif any(base in self._twins for base in bases):
             new_bases = [self._twins.name_of(base) if base in self._twins else base for base in bases]
         else:
@@ -167,9 +170,10 @@ class BlockingModule:
         if doc := ast.get_docstring(node):
             lines.append(_docstring(reworded(doc), "    "))
         if is_record:
+            parameters = "".join(base.removeprefix("Generic") for base in bases if base.startswith("Generic["))
             lines += [
                 "    @property",
-                f"    def _twin(self) -> {node.name}:",
+                f"    def _twin(self) -> {node.name}{parameters}:",
                 f"        return {node.name}._bind(self, self._client)",
             ]
         parts: list[str] = []
@@ -317,7 +321,7 @@ class BlockingModule:
         if argument.annotation is None:
             return argument.arg
         helper = self._map.helper(argument.annotation)
-        if helper in {"on_caller", "caller_iterable", "caller_stream"} and not is_run:
+        if helper in {"on_caller", "caller_iterable", "caller_stream", "caller_streams"} and not is_run:
             raise GenerateError(
                 self._module, argument, f"{argument.arg}: only `async def` methods can take callbacks and iterables"
             )

@@ -20,10 +20,14 @@ from asyncsdk.sync.sources import GenerateError, Sources
 
 __all__ = ["ASYNC_ONLY", "HANDWRITTEN", "generate", "main"]
 
-HANDWRITTEN = {"AsyncPages": ("asyncsdk.sync.pages", "Pages")}
+HANDWRITTEN = {
+    "AsyncHeartbeat": ("asyncsdk.sync.heartbeats", "Heartbeat"),
+    "AsyncPages": ("asyncsdk.sync.pages", "Pages"),
+}
 """Classes whose twin is written by hand: where it is."""
 
 ASYNC_ONLY = {
+    "AsyncJob.__await__": "`wait_result` does the same and has a name",
     "AsyncClient.engine": "an engine works inside of one event loop; its verbs are reached through the entities",
     "AsyncClient.platform": "a platform works inside of one event loop; `Client.send` reaches it",
 }

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from asyncsdk.sync.bridge import Call, ForCaller
 
-__all__ = ["CallerIterator", "caller_iterable", "caller_list", "caller_stream"]
+__all__ = ["CallerIterator", "caller_iterable", "caller_list", "caller_stream", "caller_streams"]
 
 A = TypeVar("A")
 
@@ -150,6 +150,13 @@ def caller_stream(stream: object) -> Any:
     if isinstance(stream, (str, bytes, bytearray, memoryview)) or not _is_users(stream):
         return stream
     return _CallerIterable(cast("Iterable[Any]", stream))
+
+
+def caller_streams(streams: object) -> Any:
+    """As `caller_stream`, for every value of a mapping."""
+    if not isinstance(streams, Mapping):
+        return streams  # None, or what the twin refuses
+    return {name: caller_stream(stream) for name, stream in streams.items()}
 
 
 def caller_list(iterable: A) -> A:

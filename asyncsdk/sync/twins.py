@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any, Generic, Self, TypeVar
 
 from asyncsdk.entities.base import BoundRecord
 
-__all__ = ["BlockingRecord", "BlockingTwin", "optional", "to_async", "unchanged"]
+__all__ = ["BlockingRecord", "BlockingTwin", "blocking", "optional", "to_async", "unchanged"]
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -36,6 +37,21 @@ class BlockingRecord(BoundRecord):
     @classmethod
     def _of(cls, twin: BoundRecord) -> Self:
         return cls._bind(twin, twin._client)
+
+
+def blocking(value: A) -> A:
+    """Return the blocking twin of an asynchronous entity, also inside of a list or tuple; anything else as it is.
+
+    For values of which only they themselves tell what they are.
+    """
+    if type(value) in (list, tuple):
+        return type(value)(map(blocking, value))  # type: ignore[call-arg,call-overload]
+    module, name = type(value).__module__, type(value).__name__
+    if not module.startswith("asyncsdk.entities.") or not name.startswith("Async"):
+        return value
+    twins: Any = import_module(module.replace("asyncsdk.", "asyncsdk.sync.", 1))
+    twin: A = getattr(twins, name.removeprefix("Async"))._of(value)
+    return twin
 
 
 def optional(convert: Callable[[A], B], value: A | None) -> B | None:

@@ -8,9 +8,6 @@ cancellation is thrown away with its pool.
 
 from __future__ import annotations
 
-import contextlib
-import ssl
-from collections import deque
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -35,7 +32,9 @@ from asyncsdk.transport.base import (
     Timeouts,
 )
 from asyncsdk.transport.failures import no_connection, proxy_refused
-from asyncsdk.transport.incoming import ends_with_connection, has_more_tls, has_waiting_reply, is_cut_off, what_is_wrong
+from asyncsdk.transport.httpx_pool import Connection, HttpxPool
+from asyncsdk.transport.incoming import ends_with_connection, is_cut_off, what_is_wrong
+from asyncsdk.transport.memory import Memory
 from asyncsdk.transport.outgoing import SMALL_BYTES, ExactURL, Outgoing
 from asyncsdk.transport.pacing import Turnstile
 from asyncsdk.transport.quiet import is_ours, quieten
@@ -48,19 +47,15 @@ __all__ = ["HttpxTransport"]
 
 _SINK_CHUNK_BYTES = 256 * 1024
 
-_IDLE_CONNECTION_SECONDS = 30.0
-"""Below the idle limits of common servers (nginx 75 s, AWS load balancers 60 s)."""
-
 _OWN_HEADERS = {"host": "Host", "accept-encoding": "Accept-Encoding"}
 """Headers sent with every request; those given replace them."""
-
-_LIMITS = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=_IDLE_CONNECTION_SECONDS)
 
 
 class HttpxTransport:
     """Sends requests through httpx; see `Transport` for what it promises.
 
-    Memory: at most about 1.5 MiB per request in flight, whatever the size of its body.
+    Memory: at most about 1.5 MiB per connection, whatever the size of bodies; drawn from a budget when there is one
+    (`draw_on`).
 
     Args:
         timeouts: For requests that bring none.
@@ -78,14 +73,10 @@ class HttpxTransport:
         threads: Threads | None = None,
     ) -> None:
         self._timeouts = timeouts or Timeouts()
-        self._max_idle = max_idle
         self._threads = threads or Threads(8)
         self._owns_threads = threads is None
-        self._tls = tls or TlsConfig()
-        self._context: ssl.SSLContext | None = None
-        self._proxy_context: ssl.SSLContext | None = None
         self._proxies = Proxies()
-        self._free: deque[_Connection] = deque()
+        self._pool = HttpxPool(tls or TlsConfig(), max_idle)
         self._closed = False
         self._pace: tuple[Turnstile | None, Turnstile | None] = None, None
         quieten()
@@ -103,9 +94,9 @@ class HttpxTransport:
         token = is_ours.set(True)
         try:
             try:
-                return await self._exchange(self._take(address, proxy), request, address, target)
+                return await self._exchange(await self._pool.take(address, proxy), request, address, target)
             except _StaleConnection:
-                fresh = self._connection(address, proxy)
+                fresh = await self._pool.take(address, proxy, is_fresh=True)
                 return await self._exchange(fresh, request, address, target)
         finally:
             is_ours.reset(token)
@@ -114,54 +105,31 @@ class HttpxTransport:
         """See `PacedTransport`; what is under way goes on as it began."""
         self._pace = sent, received
 
+    def draw_on(self, memory: Memory) -> None:
+        """See `BudgetedTransport`."""
+        self._pool.draw_on(memory)
+
     async def aclose(self) -> None:
         """Close all connections. Calling it again does nothing."""
         self._closed = True
-        with anyio.CancelScope(shield=True):
-            while self._free:
-                await self._free.pop().close()
+        await self._pool.aclose()
         if self._owns_threads:
             self._threads.close()
 
-    def _take(self, address: Address, proxy: str | None) -> _Connection:
-        # The one used last comes first: it is the least likely to have been closed by the server.
-        for index in range(len(self._free) - 1, -1, -1):
-            if self._free[index].address == address:
-                connection = self._free[index]
-                del self._free[index]
-                return connection
-        return self._connection(address, proxy)
-
-    async def _give_back(self, connection: _Connection) -> None:
-        if self._closed:
-            await connection.close()
-            return
-        self._free.append(connection)
-        if len(self._free) > self._max_idle:
-            await self._free.popleft().close()
-
-    def _connection(self, address: Address, proxy: str | None) -> _Connection:
-        """Return a new connection; its TLS settings are read once for all (tens of milliseconds)."""
-        if address.scheme == "https" and self._context is None:
-            self._context = self._tls.context()
-        if (proxy or "").startswith("https") and self._proxy_context is None:
-            self._proxy_context = self._tls.for_proxy().context()
-        return _Connection(address, proxy, self._context, self._proxy_context)
-
-    async def _exchange(self, connection: _Connection, request: Request, address: Address, target: bytes) -> Reply:
+    async def _exchange(self, connection: Connection, request: Request, address: Address, target: bytes) -> Reply:
         exchange = _Exchange(connection, request, request.timeouts or self._timeouts, self._threads)
         exchange.pace = self._pace
         try:
             reply = await exchange.run(address, target)
         except BaseException:  # cancelled too, the connection is of no more use; raised again
             with anyio.CancelScope(shield=True):
-                await connection.close()
+                await self._pool.close(connection)
             raise
         if exchange.keep and connection.is_clean():
-            await self._give_back(connection)
+            await self._pool.give_back(connection)
         else:
             with anyio.CancelScope(shield=True):
-                await connection.close()
+                await self._pool.close(connection)
         return reply
 
 
@@ -169,59 +137,10 @@ class _StaleConnection(Exception):
     """A kept connection died before a byte of the reply came."""
 
 
-class _Connection:
-    """One connection: an httpx transport whose pool holds one."""
-
-    __slots__ = ("_transport", "address", "forward", "served", "stream")
-
-    def __init__(
-        self, address: Address, proxy: str | None, tls: ssl.SSLContext | None, proxy_tls: ssl.SSLContext | None
-    ) -> None:
-        self.address = address
-        self.forward = proxy is not None and address.scheme == "http"
-        self.served = 0
-        self.stream: Any = None
-        try:
-            self._transport = httpx.AsyncHTTPTransport(
-                verify=tls if tls is not None and address.scheme == "https" else False,
-                trust_env=False,
-                limits=_LIMITS,
-                proxy=None if proxy is None else httpx.Proxy(proxy, ssl_context=_of_proxy(proxy, proxy_tls)),
-            )
-        except (ImportError, ValueError, httpx.InvalidURL) as error:  # a SOCKS proxy without socksio, or no URL at all
-            raise ConfigError(
-                f"the proxy {redact_url(proxy or '')!r} from the environment cannot be used ({type(error).__name__})"
-            ) from None
-
-    async def handle(self, request: httpx.Request) -> httpx.Response:
-        return await self._transport.handle_async_request(request)
-
-    def has_early_reply(self) -> bool:
-        """Whether a reply (or the end) waits while the request is still being sent; never known under TLS."""
-        return has_waiting_reply(self.stream)
-
-    def is_clean(self) -> bool:
-        """Whether nothing came behind the reply: it would be taken for the reply to the next request."""
-        # httpcore shows no one what h11 has not used. Where it cannot be found, the connection is not kept.
-        found: Any = next(iter(self._transport._pool.connections), None)
-        while found is not None and not hasattr(found, "_h11_state"):
-            found = getattr(found, "_connection", None)
-        return found is not None and not found._h11_state.trailing_data[0] and not has_more_tls(self.stream)
-
-    async def close(self) -> None:
-        # What closing says of a connection that is broken, or that its pool still counts as busy, changes nothing.
-        with contextlib.suppress(OSError, RuntimeError, anyio.BrokenResourceError):
-            await self._transport.aclose()
-        stream, self.stream = self.stream, None
-        if stream is not None:
-            with contextlib.suppress(OSError, anyio.BrokenResourceError):
-                await stream.aclose()
-
-
 class _Exchange:
     """One request on one connection."""
 
-    def __init__(self, connection: _Connection, request: Request, timeouts: Timeouts, threads: Threads) -> None:
+    def __init__(self, connection: Connection, request: Request, timeouts: Timeouts, threads: Threads) -> None:
         self._connection = connection
         self._request = request
         self._timeouts = timeouts
@@ -405,8 +324,3 @@ class _Exchange:
 
 def _write_all(sink: Sink, batch: list[bytes]) -> None:
     sink.write(batch[0] if len(batch) == 1 else b"".join(batch))
-
-
-def _of_proxy(proxy: str, context: ssl.SSLContext | None) -> ssl.SSLContext | None:
-    """Return *context* for a proxy that is reached by TLS; httpx takes none for others."""
-    return context if proxy.startswith("https") else None

@@ -18,7 +18,7 @@ class OursAuto(OursLean):
 
     title = "asyncsdk, concurrency auto"
     kinds: ClassVar[frozenset[Kind]] = OursLean.kinds - {"post"}  # POST goes through the transport alone
-    loops = ("asyncio",)
+    loops: ClassVar[tuple[str, ...]] = ("asyncio",)
 
     def config(self) -> TransferConfig:
         """Settings: the defaults but for what the workload says of memory."""

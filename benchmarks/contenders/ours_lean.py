@@ -22,7 +22,7 @@ class OursLean(Ours):
     title = "asyncsdk, default transport"
     kinds: ClassVar[frozenset[Kind]] = Ours.kinds | PLATFORM_KINDS
     servers = frozenset({"nginx", "s3", "platform"})
-    loops = ("asyncio", "uvloop")
+    loops: ClassVar[tuple[str, ...]] = ("asyncio", "uvloop")
 
     def posting_transport(self) -> Transport:
         """Return the lean transport."""

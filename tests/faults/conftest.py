@@ -60,7 +60,7 @@ async def engine(server: FaultServer) -> AsyncIterator[Engine]:
     before, opened = asyncio.all_tasks(), descriptors()
     async with Engine(config()) as running:
         yield running
-    assert process_budget().used_bytes == 0
+    assert process_budget().leased_bytes == 0
     for _ in range(200):  # the server learns a little later that its connections are closed
         tasks = {task for task in asyncio.all_tasks() - before if "FaultServer" not in repr(task)}
         if not server.open_connections and descriptors() <= opened:

@@ -6,10 +6,12 @@ import asyncio
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from asyncsdk import AsyncClient, AsyncDataset, Report
@@ -37,6 +39,28 @@ def test_a_short_soak_ends_well(tmp_path: Path) -> None:
     assert reply.stdout.count(" flat\n") == 8
     assert list(parent.iterdir()) == []
     assert all(json.loads(line)["rss_mib"] > 0 for line in record.read_text().splitlines())
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_its_servers(tmp_path: Path, sent: signal.Signals) -> None:
+    """In the middle of a round; nothing is left behind."""
+    parent = tmp_path / "parent"
+    parent.mkdir()
+    command = [sys.executable, "-m", "benchmarks.soak", "--minutes", "5", "--scale", "0.1", "--parent", str(parent)]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert "load" in process.stdout.readline()
+            assert process.stdout.readline().startswith("round    1")
+            children = psutil.Process(process.pid).children(recursive=True)
+            assert len(children) >= 2
+            process.send_signal(sent)
+            assert process.wait(60) == 128 + sent
+        finally:
+            process.kill()
+    _, alive = psutil.wait_procs(children, timeout=10)
+    assert alive == []
+    assert list(parent.iterdir()) == []
 
 
 def test_faults_are_a_script_of_the_fault_server() -> None:

@@ -7,7 +7,17 @@ import sys
 
 from tests.house.source import ROOT
 
-HEAVY = ("asyncsdk.server", "httptools", "numpy", "opentelemetry", "pandas", "sqlalchemy", "starlette", "tqdm")
+HEAVY = (
+    "asyncsdk.server",
+    "httptools",
+    "matplotlib",
+    "numpy",
+    "opentelemetry",
+    "pandas",
+    "sqlalchemy",
+    "starlette",
+    "tqdm",
+)
 """Needed by the embedded platform, the server or the command line only; brought in when one of them is used."""
 
 MAX_MODULES = 900

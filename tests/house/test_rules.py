@@ -23,10 +23,15 @@ BASE = frozenset({"aiofiles", "anyio", "google-crc32c", "httpx", "orjson", "pyda
 DISTRIBUTION_OF = {
     "azure": "azure-storage-blob",
     "certifi": "httpx",
+    "google": "google-cloud-storage",
     "google_crc32c": "google-crc32c",
     "opentelemetry": "opentelemetry-api",
     "httpcore": "httpx",
+    "PIL": "pillow",
     "pydantic_core": "pydantic",
+    "python_multipart": "python-multipart",
+    "requests": "google-cloud-storage",
+    "yaml": "pyyaml",
 }
 """Where the import name is not that of the distribution, or comes along with another one."""
 
@@ -189,14 +194,20 @@ def test_imports_come_from_declared_dependencies(module: Module) -> None:
     extras = _project()["optional-dependencies"]
     assert isinstance(extras, dict)
     allowed = set(BASE)
-    if module.name.startswith("asyncsdk.server.http"):
+    if module.name.startswith(("asyncsdk.server.http", "asyncsdk.server.doors")):
         allowed |= _names(extras["server"])
     if module.name == "asyncsdk.loops":
         allowed |= _names(extras["fast"])
+    if module.name.startswith(("asyncsdk.worker.onnx", "asyncsdk.worker.torchscript")):
+        allowed |= _names(extras["predict"]) | _names(extras["torch"])
+    if module.name == "asyncsdk.worker.yolo_layout":
+        allowed |= _names(extras["archive"])
+    if module.name == "asyncsdk.domain.curves":
+        allowed |= _names(extras["plot"])
     if module.name == "asyncsdk.telemetry":
         allowed |= _names(extras["otel"])
     if module.name.startswith("asyncsdk.server.objects.clouds."):
-        allowed |= _names(extras["s3"]) | _names(extras["azure"])
+        allowed |= _names(extras["s3"]) | _names(extras["azure"]) | _names(extras["gcs"])
     foreign = {
         found.target.partition(".")[0]
         for found in imports_of(module.tree, frozenset())

@@ -237,7 +237,7 @@ async def test_cancelling_an_upload_anywhere_leaves_no_task_no_descriptor_and_no
             await upload
         cancelled += 1
         assert asyncio.all_tasks() == tasks_before
-        assert process_budget().used_bytes == 0
+        assert process_budget().leased_bytes == 0
         assert not [name for name in open_descriptors() if str(source) in name]
         if turns > 300:  # the early ones one by one, the rest more coarsely
             await asyncio.sleep(0.001 * (turns % 7))

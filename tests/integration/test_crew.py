@@ -349,6 +349,21 @@ async def test_cancelled_task(tmp_path: Path) -> None:
         assert list(tmp_path.iterdir()) == []
 
 
+async def test_worker_that_is_told_what_it_does_not_know_ends(tmp_path: Path) -> None:
+    """Another release was installed meanwhile: that costs a worker, and never a run that waits for ever."""
+    async with HttpServer() as server, engine_with_workers(replace(CREW, processes=2)) as engine:
+        crew = crew_of(engine)
+        member = crew._members[0]
+        assert member is not None
+        assert member.pid is not None
+        member.send(("of a later release", 1, []))
+        await until(lambda: is_gone(member.pid or 0))
+        await until(lambda: len(crew.pids) == 2)
+        outcomes = await run_all(engine, [Upload(b"x", PutTarget(server.url(f"/{n}")), key=n) for n in range(20)])
+        assert all(outcome.ok for outcome in outcomes.values())
+        assert len(outcomes) == 20
+
+
 async def test_worker_that_does_not_stop_is_killed(tmp_path: Path) -> None:
     """Leaving takes no longer than cleaning up may take; another worker takes the place of the dead one."""
     config = replace(CREW, cleanup_seconds=0.2, processes=2)
@@ -440,8 +455,9 @@ async def test_drained(tmp_path: Path) -> None:
         assert {f"/{outcome.transfer.key}" for outcome in outcomes} == set(server.objects)
 
 
-async def test_limits_per_second_are_held_in_one_process(tmp_path: Path) -> None:
-    """With such a limit nothing is given out, so that it is exact; without it everything is again."""
+async def test_limits_per_second_are_held_in_one_process(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """With such a limit nothing is given out, so that it is exact, and that is said once; without it everything is
+    again."""
     async with HttpServer() as server, engine_with_workers(CREW) as engine:
         transfers: list[Transfer] = [Upload(b"x", PutTarget(server.url(f"/{n}")), key=n) for n in range(50)]
         for rate, given in ((1000.0, 0), (None, 50)):
@@ -450,6 +466,8 @@ async def test_limits_per_second_are_held_in_one_process(tmp_path: Path) -> None
                 assert all([outcome.ok async for outcome in run])
             assert run._shift is not None
             assert run._shift._last == given
+    said = [record.getMessage() for record in caplog.records if "processes=3 has no effect" in record.getMessage()]
+    assert len(said) == 1
 
 
 async def test_automatic_concurrency() -> None:

@@ -22,7 +22,7 @@ from asyncsdk.cli.exits import ExitCode
 from asyncsdk.cli.journals import command_of
 from asyncsdk.engine.journal import RunSummary, journal_folder
 from asyncsdk.engine.journal.catalogue import summaries
-from asyncsdk.errors import ConfigError
+from asyncsdk.errors import ConfigError, PermissionDenied
 from asyncsdk.server.http.front.objects import ObjectBytes
 from tests.support.http_server import HttpServer
 from tests.support.server import RunningServer
@@ -120,9 +120,53 @@ def test_forget_and_no_resume(call: Caller, served: RunningServer, photos: Path,
     (run,) = call("journal", "list")
     call("journal", "forget", run["run_id"], "--dry-run")
     assert len(call("journal", "list")) == 1
-    assert call("journal", "forget", run["run_id"]) == [{"run_id": run["run_id"], "forgotten": True}]
+    assert call("journal", "forget", run["run_id"]) == [
+        {"run_id": run["run_id"], "forgotten": True, "files_removed": 0, "bytes_removed": 0}
+    ]
     assert call("journal", "list") == []
     call("journal", "show", run["run_id"], status=ExitCode.NOT_FOUND)
+
+
+def test_a_half_received_file_is_told_and_goes_with_its_journal(
+    call: Caller,
+    served: RunningServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """Of a large download that failed, not killed, the bytes that came stay for the next time, and are known from
+    wherever one stands."""
+    data = random.Random(5).randbytes(LARGE_BYTES)
+    (tmp_path / "big.bin").write_bytes(data)
+    call("upload", tmp_path / "big.bin", "d", "--create")
+    find, left = ObjectBytes.find, iter(range(2))
+
+    def refuse_the_third(bytes_: ObjectBytes, head: Any) -> Any:
+        if next(left, None) is None:
+            raise PermissionDenied("not any more")
+        return find(bytes_, head)
+
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with monkeypatch.context() as patched:
+        patched.setattr(ObjectBytes, "find", refuse_the_third)
+        call("download", "d", "copy", "--concurrency", 1, status=ExitCode.SOME_FAILED)
+    (half,) = (tmp_path / "here" / "copy").iterdir()
+    assert half.suffix == ".part"
+    monkeypatch.chdir(tmp_path)
+    (run,) = call("journal", "list")
+    assert (run["state"], run["large"], run["half_received"]) == ("failed", 1, 1)
+    assert 0 < run["half_received_bytes"] <= LARGE_BYTES
+    assert main(["journal", "list"]) == ExitCode.OK
+    assert "1 file (" in capfd.readouterr().out
+    call("journal", "forget", run["run_id"], "--dry-run")
+    assert "and remove 1 file (" in call.err
+    assert half.exists()
+    (forgotten,) = call("journal", "forget", run["run_id"])
+    assert (forgotten["files_removed"], forgotten["bytes_removed"]) == (1, run["half_received_bytes"])
+    assert list((tmp_path / "here" / "copy").iterdir()) == []
+    call("download", "d", "copy")
+    assert (tmp_path / "copy" / "big.bin").read_bytes() == data
 
 
 def test_no_journal_holds_a_secret(

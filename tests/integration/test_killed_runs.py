@@ -48,6 +48,7 @@ class Watch:
         fetched: How often each object, or range of one, was fetched: checksum and first byte.
         grace_seconds: How long the client is left alone before the knife, with a server that does nothing meanwhile:
             then whatever has come is in the journal, and only what is under way may be moved again.
+        processes: Worker processes of the client. Only their parent is killed; that ends them.
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,6 +57,7 @@ class Watch:
         self.fetched: Counter[tuple[str, int]] = Counter()
         self.left = -1
         self.grace_seconds = 0.0
+        self.processes = 1
         self.process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
         put, find = ObjectBytes.put, ObjectBytes.find
@@ -98,7 +100,7 @@ class Watch:
         with self._lock:
             self.left = kill_after or -1
             self.process = subprocess.Popen(
-                [*command, str(path), str(log)],
+                [*command, str(path), str(log), str(self.processes)],
                 cwd=ROOT,
                 stderr=subprocess.PIPE,
                 env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"},

@@ -7,7 +7,7 @@ import logging
 import os
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -61,6 +61,7 @@ class Store:
         refused: Status for a path, until it is removed.
         once: Status for the first request of a path.
         puts: How often each path was sent.
+        on_put: Called with the path when the bytes of a request have come, before it is answered.
     """
 
     url: str = ""
@@ -68,6 +69,7 @@ class Store:
     refused: dict[str, int] = field(default_factory=dict)
     once: dict[str, int] = field(default_factory=dict)
     puts: Counter[str] = field(default_factory=Counter)
+    on_put: Callable[[str], None] = lambda path: None
 
 
 @pytest.fixture
@@ -81,6 +83,7 @@ def store() -> Iterator[Store]:
             data = self.rfile.read(int(self.headers["Content-Length"]))
             path = self.path.partition("?")[0]
             found.puts[path] += 1
+            found.on_put(path)
             status = found.refused.get(path) or found.once.pop(path, 200)
             if status == 200:
                 found.objects[path] = data
@@ -119,6 +122,36 @@ def manifest(path: Path, folder: Path, store: Store) -> Path:
         )
     )  # fmt: skip
     return path
+
+
+# --- files that change ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("policy", "status", "sent", "stored"),
+    [
+        ((), ExitCode.SOME_FAILED, 1, b"old"),
+        (("--source-changed", "fail"), ExitCode.SOME_FAILED, 1, b"old"),
+        (("--source-changed", "retry"), ExitCode.OK, 2, b"new"),
+        (("--source-changed", "accept"), ExitCode.OK, 1, b"old"),
+    ],
+)
+def test_a_file_that_changes_while_it_is_sent(
+    call: Caller, store: Store, tmp_path: Path, policy: tuple[str, ...], status: ExitCode, sent: int, stored: bytes
+) -> None:
+    """It fails, unless told to send it again or not to look. (A smaller one is read whole before it is sent.)"""
+    folder = files(tmp_path / "files", 1)
+    (folder / "000").write_bytes(b"old" * 100_000)
+
+    def change(path: str) -> None:
+        if store.puts[path] == 1:
+            (folder / "000").write_bytes(b"new" * 100_001)
+
+    store.on_put = change
+    said = call("transfer", manifest(tmp_path / "m.jsonl", folder, store), "--json", *policy)
+    assert said.status == status
+    assert said.summary["failures_by_code"] == ({"source_changed": 1} if status else {})
+    assert (store.puts["/000"], store.objects["/000"][:3]) == (sent, stored)
 
 
 # --- retry ---------------------------------------------------------------------------------------------------

@@ -65,7 +65,7 @@ def test_parts_of_a_stream_join_to_the_whole_and_give_their_memory_back(pieces: 
         source = StreamSource(Work(engine._open(), upload, None, Meter()), "s", pieces=upload.source)  # type: ignore[arg-type]
         parts = []
         while (part := await source.next_part(part_size)) is not None:
-            assert process_budget().used_bytes == part.size_bytes
+            assert process_budget().leased_bytes == part.size_bytes
             parts.append(bytes(part.body().data))  # type: ignore[union-attr]
             part.release()
         await source.aclose()
@@ -73,7 +73,7 @@ def test_parts_of_a_stream_join_to_the_whole_and_give_their_memory_back(pieces: 
         return parts
 
     _check(asyncio.run(read()), b"".join(pieces), part_size)
-    assert process_budget().used_bytes == 0
+    assert process_budget().leased_bytes == 0
 
 
 def _check(parts: list[bytes], data: bytes, part_size: int) -> None:

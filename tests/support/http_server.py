@@ -300,6 +300,13 @@ class HttpServer:
             upload.parts[int(query["partNumber"])] = request.body
             digest = hashlib.md5(request.body).hexdigest()
             await connection.reply(200, headers={"ETag": f'"{digest}"', **self._checksum(request.body)})
+        elif request.method == "GET":
+            listed = "".join(
+                f'<Part><PartNumber>{number}</PartNumber><ETag>"{hashlib.md5(body).hexdigest()}"</ETag>'
+                f"<Size>{len(body)}</Size></Part>"
+                for number, body in sorted(upload.parts.items())
+            )
+            await connection.reply(200, f"<ListPartsResult>{listed}</ListPartsResult>".encode())
         else:
             await self._complete(connection, request, upload)
 

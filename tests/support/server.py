@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -15,6 +16,7 @@ import httpx
 
 from asyncsdk.domain.ids import make_id
 from asyncsdk.server.backend import Backend
+from asyncsdk.server.doors.registry import find_doors
 from asyncsdk.server.http.server import HttpServer
 from asyncsdk.server.objects.clouds.location import Location
 from asyncsdk.server.objects.minting import UrlMinter
@@ -31,13 +33,25 @@ class RunningServer:
         url: Where it listens.
         token: The owner's.
         backend: What answers; tests may look into it.
+        door_urls: Where its doors are, by name.
     """
 
-    def __init__(self, folder: Path, *, public_url: str | None = None, objects: Location | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        public_url: str | None = None,
+        objects: Location | None = None,
+        doors: Sequence[str] = (),
+        door_ports: Mapping[str, int] | None = None,
+    ) -> None:
         self.folder = folder
         self.backend = Backend.open(folder, objects)
         self.token = self.backend.server_token()
-        self._server = HttpServer(self.backend, port=0, public_url=public_url)
+        self._server = HttpServer(
+            self.backend, port=0, public_url=public_url, doors=find_doors(doors), door_ports=door_ports
+        )
+        self.door_urls = self._server.door_urls
         self.url = self._server.url
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, name="served platform")
@@ -93,12 +107,12 @@ class RunningServer:
 
 
 class ServedProcess:
-    """A platform served by a process of its own on a free loopback port, for the length of a ``with`` block."""
+    """A platform served by a process of its own on a loopback port (0: a free one), as long as a ``with`` block."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, port: int = 0) -> None:
         self.folder = folder
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "asyncsdk.server.http", str(folder), "--port", "0"],
+            [sys.executable, "-m", "asyncsdk.server.http", str(folder), "--port", str(port)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

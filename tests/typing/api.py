@@ -8,6 +8,7 @@ from typing import Any, assert_type
 
 import asyncsdk
 from asyncsdk.engine import Download, Engine, Outcome, Progress, PutTarget, Report, TransferConfig, Upload
+from asyncsdk.protocol.archives import UnpackedArchive
 
 ROW: dict[str, Any] = {"path": "a.jpg", "predictions": []}
 
@@ -31,6 +32,14 @@ async def main_job(client: asyncsdk.AsyncClient) -> None:
     assert_type(checkpoint, asyncsdk.AsyncCheckpoint)
     await model.download_checkpoint("copy.pt", which="best")
     await model.download_checkpoint("copy.pt", which=3)
+    async with model.heartbeat(interval=60) as beating:
+        assert_type(beating, asyncsdk.AsyncHeartbeat)
+        assert_type(beating.agent_id, str | None)
+    assert_type(await model.agents.list().to_list(), list[asyncsdk.AsyncAgent])
+    assert_type(await model.weights_url("best"), str)
+    await model.delete(hard=False)
+    assert_type(await model.restore(), asyncsdk.AsyncModel)
+    assert_type(await project.upload_image("cover.png"), asyncsdk.AsyncProject)
     await dataset.prediction_tasks.create("detect", kind="object-detection", categories=["car", "person"])
     await dataset.upload_predictions("detect", [ROW])
     async for row in dataset.predictions.list("detect"):
@@ -48,6 +57,10 @@ def main_job_blocking(client: asyncsdk.Client) -> None:
         assert_type(item, asyncsdk.Item)
     model = client.models.get(name="detector")
     assert_type(model.download_checkpoint("copy.pt", which="last"), asyncsdk.Checkpoint)
+    with model.heartbeat() as beating:
+        assert_type(beating, asyncsdk.Heartbeat)
+    assert_type(model.agents.list().to_list(), list[asyncsdk.Agent])
+    assert_type(model.restore(), asyncsdk.Model)
     dataset.upload_predictions("detect", iter([ROW]))
 
 
@@ -75,3 +88,43 @@ def items() -> Iterator[asyncsdk.ItemUpload]:
 
 async def arriving_items() -> AsyncIterator[asyncsdk.ItemUpload]:
     yield asyncsdk.ItemUpload(b"bytes", "a.jpg")
+
+
+async def training(model: asyncsdk.AsyncModel, blocking: asyncsdk.Model) -> None:
+    async with model.metrics.batched(interval=1) as metrics, model.background_checkpoints() as uploads:
+        metrics.log({"loss": 0.5, "count": 3}, step=1)
+        uploads.submit("last.pt", epoch=1, metrics={"loss": 0.5})
+    assert_type(metrics.report.sent, int)
+    assert_type(uploads.report.ok, bool)
+    with blocking.metrics.batched() as log, blocking.background_checkpoints() as sent:
+        log.log({"loss": 0.5})
+        log.flush()
+        sent.submit(Path("last.pt"))
+    assert_type(blocking.metrics.latest(), dict[str, float])
+    assert_type((await model.metrics.table()).steps, tuple[int, ...])
+    await model.update(retention=asyncsdk.Retention(keep_last=3))
+
+
+async def working(model: asyncsdk.AsyncModel, blocking: asyncsdk.Model) -> None:
+    assert_type(await model.predict("a.jpg", {"conf": 0.5}), asyncsdk.PredictionResult)
+    async for result in model.predict_many(["a.jpg", b"bytes"], asyncsdk.PredictConfig(topk=1)):
+        assert_type(result.detections, tuple[asyncsdk.Detection, ...])
+    made = await (await model.export("onnx", half=True))
+    assert_type(made, asyncsdk.AsyncExport)
+    assert_type(blocking.predict(Path("a.jpg")), asyncsdk.PredictionResult)
+    assert_type(blocking.export("onnx").wait_result(), asyncsdk.Export)
+
+
+async def packed(dataset: asyncsdk.AsyncDataset, blocking: asyncsdk.Dataset) -> None:
+    job = await dataset.upload_archive("a.zip")
+    assert_type(await job, UnpackedArchive)
+    await dataset.upload_archive(Path("a.zip"), unpack=False)
+    assert_type(blocking.upload_archive("a.zip").wait_result(), UnpackedArchive)
+    assert_type(blocking.download_archive("a.zip"), Path)
+    item = await dataset.items.get(path="a.jpg")
+    assert_type(
+        await item.annotations.create(asyncsdk.AnnotationDraft("cat", asyncsdk.Box(x=0, y=0, width=1, height=1))), int
+    )
+    async for annotation in dataset.annotations.list():
+        assert_type(annotation, asyncsdk.AsyncAnnotation)
+    assert_type(list(blocking.annotations.list()), list[asyncsdk.Annotation])

@@ -42,6 +42,7 @@ EXAMPLES = [
     ChecksumMismatch("crc32c:1", "crc32c:2", source="a", destination="b", part=3, bytes_done=4),
     IncompleteTransfer(10, 4, source="a"),
     InvalidName("../x", "goes up"),
+    errors.InvalidImage("a.png", "is damaged"),
     InvalidRow("bad score", line=3, file="rows.jsonl"),
     StoreError("/data", "is newer"),
     SourceNotFound("gone", source="x"),

@@ -78,6 +78,7 @@ class Crew:
         self._crashes: deque[float] = deque(maxlen=MAX_CRASHES)
         self._finished: dict[Member, tuple[float, int]] = {}  # since when, how many
         self._have_ended = asyncio.Event()
+        self._has_said_so = False
 
     @property
     def pids(self) -> list[int]:
@@ -119,12 +120,26 @@ class Crew:
     def is_there_for(self, transfer: Upload | Download) -> bool:
         """Whether workers are there; starts them when there is more to do than pays for that."""
         if has_rates(self._limits):
+            self._say_that_rates_need_one_process()
             return False
         if self._state == "idle":
             self._known_bytes += _known_size(transfer)
             if self._known_bytes >= START_BYTES or time.monotonic() - self._since >= START_SECONDS:
                 self.start()
         return self._state == "up"
+
+    def idle_places(self) -> int:
+        """Return how many more transfers workers would have in flight if they were given them."""
+        return sum(max(0, member.slots - member.load) for member in self._ready())
+
+    def _say_that_rates_need_one_process(self) -> None:
+        if not self._has_said_so:
+            self._has_said_so = True
+            _log.warning(
+                "processes=%d has no effect while there is a limit per second (bandwidth, requests_per_second): such a "
+                "limit is held by one process, exactly",
+                self._config.processes,
+            )
 
     def wake(self) -> None:
         """Give out what waits, in the next turn of the event loop: then there is a batch of it."""
@@ -217,25 +232,25 @@ class Crew:
 
     def _tell(self, shift: Shift, member: Member, kind: str, rest: list[Any]) -> None:
         if kind == "outcomes":
-            _, moved, rows = rest
+            _, seen, rows = rest
             self._crashes.clear()
             self._rate(member, len(rows))
-            shift.moved(member, moved)
+            shift.seen(member, *seen)
             shift.take_outcomes(member, rows)
             self.wake()
         elif kind == "moved":
-            shift.moved(member, rest[1])
+            shift.seen(member, *rest[1])
             self._tell_share(member)
         elif kind == "note":
             shift.note(*rest[1:])
         elif kind == "retried":
-            shift.retried(*rest[1:])
+            shift.retried(rest[1])
         elif kind == "renew":
             shift.renew(member, *rest[1:])
         elif kind == "broke":
             shift.broke(rest[1])
         elif kind == "stopped":
-            shift.moved(member, rest[1])
+            shift.seen(member, *rest[1])
             shift.stopped(member)
             self.wake()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -21,12 +21,14 @@ from asyncsdk.engine.crew.wire import (
     pack_error,
     pack_transfer,
 )
-from asyncsdk.engine.feed import Feed
+from asyncsdk.engine.feed import Feed, is_judge, renewed
 from asyncsdk.engine.meter import Meter
+from asyncsdk.engine.parted.state import Resume
 from asyncsdk.engine.performing import is_large
-from asyncsdk.engine.strays import no_strays
 from asyncsdk.engine.transfers import Download, Outcome, Upload, describe_source, describe_target
+from asyncsdk.engine.waits import WaitReason
 from asyncsdk.errors import AsyncSDKError, ConfigError, TransferError, WorkerCrashed
+from asyncsdk.targets import MultipartTarget
 
 if TYPE_CHECKING:
     from asyncsdk.engine.crew.crew import Crew
@@ -101,6 +103,7 @@ class Shift:
         self._large: deque[Given] = deque()
         self._suspects: tuple[deque[Given], ...] = tuple(deque() for _ in range(MAX_CRASHES))
         self._counted: dict[Member, int] = {}  # bytes that count, of what a member has not finished
+        self._cpu_shares: dict[int, float] = {}
         self._is_over = False
         self._is_giving_back = False
         self._left: list[Upload | Download] = []
@@ -119,6 +122,9 @@ class Shift:
 
     def put(self, transfer: Upload | Download) -> None:
         """Queue *transfer*."""
+        if isinstance(transfer, Upload) and isinstance(transfer.target, MultipartTarget) and transfer.resume is None:
+            # A worker that makes the object and is killed before it says so leaves the next one an upload that is gone.
+            transfer.resume = Resume(keeps_parts=False)
         self._last += 1
         given = Given(self._last, transfer, is_large(transfer, self._config))
         self._given[given.number] = given
@@ -129,6 +135,11 @@ class Shift:
     def is_busy(self) -> bool:
         """Whether workers move something of it."""
         return bool(self._given)
+
+    @property
+    def idle_places(self) -> int:
+        """How many more transfers workers would have in flight if they were given them."""
+        return self._crew.idle_places()
 
     def drop_waiting(self) -> int:
         """Forget what no worker was given yet; returns how many."""
@@ -206,7 +217,8 @@ class Shift:
         return len(chosen)
 
     def _send(self, member: Member, chosen: list[Given]) -> None:
-        member.send(("rows", self._number, [pack_transfer(given.number, given.transfer) for given in chosen]))
+        rows = [pack_transfer(given.number, given.transfer) for given in chosen]
+        member.send(("rows", self._number, rows, (is_judge(self._feed), self._meter.watch.is_heard)))
 
     def _crosses(self, given: Given) -> bool:
         """Whether another process can read it; if not, this one moves it."""
@@ -222,10 +234,15 @@ class Shift:
 
     # --- what workers say ------------------------------------------------------------------------------------
 
-    def moved(self, member: Member, size_bytes: int) -> None:
-        """Count bytes that a worker says it moved, or took back."""
+    def seen(self, member: Member, size_bytes: int, waits: Mapping[str, float], cpu_share: float) -> None:
+        """Count what a worker saw: bytes that it moved, or took back, seconds that its places waited; and how busy its
+        processor is."""
         self._meter.bytes_moved += size_bytes
         self._counted[member] = self._counted.get(member, 0) + size_bytes
+        for reason, seconds in waits.items():
+            self._meter.watch.waits.add(WaitReason(reason), seconds)
+        self._cpu_shares[member.number] = cpu_share
+        self._meter.watch.waits.cpu_elsewhere = max(self._cpu_shares.values())
 
     def take_outcomes(self, member: Member, rows: list[tuple[Any, ...]]) -> None:
         """Finish what a worker finished."""
@@ -251,10 +268,9 @@ class Shift:
     async def _renew(self, member: Member, asked: int, transfer: Upload | Download, first_part: int) -> None:
         fresh, error = None, None
         try:
-            with no_strays():
-                fresh = await self._feed.renew(transfer, first_part=first_part)
+            fresh = await renewed(self._feed, transfer, first_part=first_part)
             if fresh is not None:
-                self._meter.watch.renewed(transfer.name, first_part)
+                self._meter.watch.renewed(transfer.name, first_part or 1)
         except AsyncSDKError as refused:
             error = pack_error(refused)  # fails this transfer, there as it would here
         try:
@@ -273,9 +289,10 @@ class Shift:
         if given is not None:
             noted(given.transfer, what, facts)
 
-    def retried(self, name: str, attempt: int, wait_seconds: float, error: Any) -> None:
-        """Tell whoever listens that a worker tries something again."""
-        self._meter.watch.retried(name, attempt, wait_seconds, error_of(error))
+    def retried(self, retries: list[tuple[str, int, float, Any]]) -> None:
+        """Tell whoever listens what a worker tries again."""
+        for name, attempt, wait_seconds, error in retries:
+            self._meter.watch.retried(name, attempt, wait_seconds, error_of(error))
 
     def broke(self, error: Any) -> None:
         """End the run: a worker made a mistake, or its engine cannot work at all."""

@@ -69,11 +69,13 @@ def pack_transfer(number: int, transfer: Upload | Download) -> Row:
         where = str(source) if isinstance(source, (str, Path)) else bytes(source)  # type: ignore[arg-type]  # see above
         name = None if transfer.name == where else str(transfer.name)
         resume = transfer.resume
-        known = None if resume is None else (resume.upload_id, resume.part_size, tuple(resume.parts))
+        known = None
+        if resume is not None:
+            known = (resume.upload_id, resume.part_size, tuple(resume.parts), resume.keeps_parts)
         return (number, where, name, transfer.size_bytes, transfer.crc32c, pack_end(transfer.target), known)
     received = transfer.received
     there = None if received is None else (received.unfinished, dict(received.ranges))
-    return (number, str(transfer.sink), str(transfer.name), pack_end(transfer.origin), there)
+    return (number, str(transfer.sink), str(transfer.name), pack_end(transfer.origin), there, transfer.wants_identity)
 
 
 def transfer_of(row: Row, note: Note) -> Upload | Download:
@@ -86,10 +88,11 @@ def transfer_of(row: Row, note: Note) -> Upload | Download:
         number, source, name, size, crc32c, target, known = row
         resume = None
         if known is not None:
-            upload_id, part_size, parts = known
-            resume = Resume(upload_id, part_size, parts, partial(note, number, "begin"), partial(note, number, "part"))
+            upload_id, part_size, parts, keeps_parts = known
+            on_begin, on_part = partial(note, number, "begin"), partial(note, number, "part")
+            resume = Resume(upload_id, part_size, parts, on_begin, on_part, keeps_parts)
         return Upload(source, end_of(target), size, crc32c, number, name or "", resume)
-    number, sink, name, origin, there = row
+    number, sink, name, origin, there, wants_identity = row
     received = None
     if there is not None:
         unfinished, ranges = there
@@ -100,7 +103,8 @@ def transfer_of(row: Row, note: Note) -> Upload | Download:
             partial(note, number, "part"),
             partial(note, number, "end"),
         )
-    return Download(end_of(origin), sink, key=number, name=name, received=received)
+    end = end_of(origin)
+    return Download(end, sink, key=number, name=name, received=received, wants_identity=wants_identity)
 
 
 def noted(transfer: Upload | Download, what: str, facts: tuple[Any, ...]) -> None:
@@ -177,12 +181,13 @@ def pack_outcome(outcome: Outcome) -> Row:
         outcome.reply,
         None if error is None else pack_error(error),
         None if outcome.waits is None else dict(outcome.waits),
+        outcome.identity,
     )
 
 
 def outcome_of(row: Row, transfer: Upload | Download) -> Outcome:
     """Return the outcome of a row, for the transfer that was given as its number."""
-    _, status, size, seconds, attempts, etag, checksum, verified, reply, error, waits = row
+    _, status, size, seconds, attempts, etag, checksum, verified, reply, error, waits, identity = row
     return Outcome(
         transfer,
         status,
@@ -195,6 +200,7 @@ def outcome_of(row: Row, transfer: Upload | Download) -> Outcome:
         verified,
         reply,
         waits=waits,
+        identity=identity,
     )
 
 

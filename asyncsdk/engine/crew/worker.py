@@ -13,7 +13,7 @@ import logging
 import os
 import signal
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import anyio
@@ -22,11 +22,13 @@ from asyncsdk.engine.config import TransferConfig
 from asyncsdk.engine.crew.channel import Channel
 from asyncsdk.engine.crew.wire import end_of, error_of, pack_error, pack_outcome, transfer_of
 from asyncsdk.engine.engine import Engine
+from asyncsdk.engine.feed import ANOTHER_UPLOAD
 from asyncsdk.engine.meter import Meter
 from asyncsdk.engine.progress import Progress
 from asyncsdk.engine.run import Run
 from asyncsdk.engine.sinks import use_mark
 from asyncsdk.engine.transfers import Download, Outcome, Transfer, Upload
+from asyncsdk.engine.waits import WaitReason
 from asyncsdk.engine.watching import Watch
 from asyncsdk.errors import AsyncSDKError
 from asyncsdk.loops import new_event_loop
@@ -40,25 +42,42 @@ _ORPHANED_SECONDS = 3.0
 """How long what is under way may take to clean up when the parent is gone."""
 
 
+_RETRIES_SECONDS = 0.1
+_MOST_RETRIES = 64
+"""When a server refuses everything, thousands of requests a second are tried again: they are told in batches."""
+
+_NOT_OURS = frozenset({WaitReason.FEED, WaitReason.COMMIT})
+"""What only the parent can tell from each other: here, either means that it gave nothing."""
+
+
 class _Watch(Watch):
-    """Tells the parent what it cannot see: that something is tried again."""
+    """Notes that something is tried again, for the parent to tell."""
 
-    __slots__ = ("_channel", "_number")
+    __slots__ = ("_retried",)
 
-    def __init__(self, number: int, channel: Channel) -> None:
+    def __init__(self, retried: Callable[[tuple[Any, ...]], None]) -> None:
         super().__init__()
-        self._number = number
-        self._channel = channel
+        self._retried = retried
 
     def retried(self, name: str, attempt: int, wait_seconds: float, error: AsyncSDKError) -> None:
-        """Tell it."""
-        self._channel.send(("retried", self._number, name, attempt, wait_seconds, pack_error(error)))
+        """Note it."""
+        self._retried((name, attempt, wait_seconds, error))
 
 
 class _Rows:
-    """The feed of one run here: gives what the parent sends, asks it for fresh URLs, tells it outcomes."""
+    """The feed of one run here: gives what the parent sends, asks it for fresh URLs, tells it outcomes.
+
+    Attributes:
+        judges_uploads: Whether the parent's feed does, see `JudgingFeed`.
+        is_heard: Whether somebody listens to events of the run.
+    """
 
     def __init__(self, number: int, channel: Channel) -> None:
+        self.judges_uploads = False
+        self.is_heard = False
+        self._retries: list[tuple[Any, ...]] = []
+        self._retries_timer: asyncio.TimerHandle | None = None
+        self._told_waits: dict[WaitReason, float] = {}
         self._number = number
         self._channel = channel
         self._waiting: deque[tuple[Any, ...]] = deque()
@@ -66,7 +85,7 @@ class _Rows:
         self._renewals: dict[int, asyncio.Future[Any]] = {}
         self._renewed = 0
         self._told_bytes = 0
-        self.meter = Meter(self._tell_progress, watch=_Watch(number, channel))
+        self.meter = Meter(self._tell_progress, watch=_Watch(self._note_retry))
 
     def put(self, rows: Sequence[tuple[Any, ...]]) -> None:
         """Take what the parent gives."""
@@ -81,6 +100,11 @@ class _Rows:
 
     def _note(self, number: int, what: str, *facts: object) -> None:
         self._channel.send(("note", self._number, number, what, facts))
+
+    async def replace(self, transfer: Upload) -> Target | None:
+        fresh = await self.renew(transfer, first_part=ANOTHER_UPLOAD)
+        assert fresh is None or isinstance(fresh, Target)
+        return fresh
 
     async def renew(self, transfer: Upload | Download, *, first_part: int = 1) -> Target | Origin | None:
         self._renewed += 1
@@ -103,19 +127,46 @@ class _Rows:
             future.set_result((fresh, error))
 
     async def settle(self, outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
-        self._channel.send(("outcomes", self._number, self.moved(), [pack_outcome(outcome) for outcome in outcomes]))
+        self.tell_retries()  # before what became of them
+        self._channel.send(("outcomes", self._number, self.seen(), [pack_outcome(outcome) for outcome in outcomes]))
         return outcomes
 
-    def moved(self) -> int:
-        """Return the bytes that moved since it was asked last; negative when more were taken back."""
+    def seen(self) -> tuple[int, dict[str, float], float]:
+        """Return what happened since it was asked last: bytes that moved (negative when more were taken back), seconds
+        that were waited by reason; and the share of a processor that was used so far."""
         moved = self.meter.bytes_moved - self._told_bytes
         self._told_bytes += moved
-        return moved
+        waits, told = self.meter.watch.waits, self._told_waits
+        more = {
+            reason.value: spent - told.get(reason, 0.0)
+            for reason, spent in waits.seconds.items()
+            if reason not in _NOT_OURS and spent != told.get(reason)
+        }
+        self._told_waits = dict(waits.seconds)
+        return moved, more, waits.cpu_share
+
+    def _note_retry(self, retry: tuple[Any, ...]) -> None:
+        if not self.is_heard:
+            return
+        self._retries.append(retry)
+        if len(self._retries) >= _MOST_RETRIES:
+            self.tell_retries()
+        elif self._retries_timer is None:
+            self._retries_timer = asyncio.get_running_loop().call_later(_RETRIES_SECONDS, self.tell_retries)
+
+    def tell_retries(self) -> None:
+        """Tell the parent what was tried again since it was told last."""
+        timer, self._retries_timer = self._retries_timer, None
+        if timer is not None:
+            timer.cancel()
+        if self._retries:
+            retries, self._retries = self._retries, []
+            packed = [(*facts, pack_error(error)) for *facts, error in retries]
+            self._channel.send(("retried", self._number, packed))
 
     def _tell_progress(self, progress: Progress) -> None:
-        moved = self.moved()
-        if moved:
-            self._channel.send(("moved", self._number, moved))
+        if self.meter.bytes_moved != self._told_bytes:
+            self._channel.send(("moved", self._number, self.seen()))
 
 
 class _Engine(Engine):
@@ -170,10 +221,13 @@ class _Worker:
 
     def _carry_out(self, message: tuple[Any, ...]) -> None:
         match message:
-            case ("rows", number, rows):
-                self._run(number).put(rows)
-            case ("renewed", number, asked, fresh, error) if number in self._runs:
-                self._runs[number][0].renewed(asked, fresh, error)
+            case ("rows", number, rows, (judges_uploads, is_heard)):
+                run = self._run(number)
+                run.judges_uploads, run.is_heard = judges_uploads, is_heard
+                run.put(rows)
+            case ("renewed", number, asked, fresh, error):
+                if number in self._runs:  # else it was stopped before the answer came
+                    self._runs[number][0].renewed(asked, fresh, error)
             case ("stop", number):
                 self._stop(number)
             case ("share", share):
@@ -183,6 +237,8 @@ class _Worker:
                 _follow(path)
             case ("hello", config, patience, mark, level):
                 self._begin(config, patience, mark, level)
+            case _:  # of another release: this one was installed while the parent ran; better a crash than a deaf ear
+                raise ValueError(f"a worker process of this release does not know the message {message[0]!r}")
 
     def _begin(self, config: TransferConfig, patience: int, mark: str, level: int) -> None:
         logger = logging.getLogger("asyncsdk")
@@ -208,7 +264,7 @@ class _Worker:
         if number in self._runs:
             self._runs[number][1].cancel()
         else:
-            self._channel.send(("stopped", number, 0))
+            self._channel.send(("stopped", number, (0, {}, 0.0)))
 
     async def _move(self, number: int, rows: _Rows) -> None:
         assert self._engine is not None
@@ -224,7 +280,8 @@ class _Worker:
 
     def _stopped(self, number: int, rows: _Rows) -> None:
         del self._runs[number]
-        self._channel.send(("stopped", number, rows.moved()))
+        rows.tell_retries()
+        self._channel.send(("stopped", number, rows.seen()))
 
 
 class _ToParent(logging.Handler):

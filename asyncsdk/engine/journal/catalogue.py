@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from asyncsdk.engine.journal.records import RunSummary
 from asyncsdk.engine.journal.schema import SUFFIX, connect, is_damage, read_facts, remove
 from asyncsdk.engine.journal.store import owner_of
-from asyncsdk.errors import ConfigError, Conflict, JournalCorrupt, NotFound
+from asyncsdk.errors import ConfigError, Conflict, JournalCorrupt, NotFound, os_errors
 
-__all__ = ["forget", "summaries", "summary", "tidy", "unfinished_files"]
+__all__ = ["Forgotten", "forget", "summaries", "summary", "tidy", "unfinished_files"]
+
+_logger = logging.getLogger("asyncsdk.journal")
 
 _KEPT_SECONDS = 30 * 24 * 60 * 60
 """A journal that nobody wrote to for so long is removed when another one is made."""
@@ -40,31 +43,86 @@ def summary(folder: Path, run_id: str) -> RunSummary:
     return _summary(_find(folder, run_id))
 
 
-def forget(folder: Path, run_id: str) -> str:
-    """Remove the journal of a run, and the files it had half received; returns its id.
+class Forgotten(NamedTuple):
+    """What became of a run that was forgotten.
+
+    Attributes:
+        run_id: Its id.
+        files: Half-received files that were removed with it.
+        size_bytes: What these took on the disk.
+    """
+
+    run_id: str
+    files: int
+    size_bytes: int
+
+
+def forget(folder: Path, run_id: str) -> Forgotten:
+    """Remove the journal of a run, and the files it had half received. While it does, no process takes the run up.
 
     Raises:
         NotFound, Conflict: As `summary`.
         Conflict: The run is under way.
+        JournalCorrupt: Its journal cannot be read, and that is none of its own fault.
+        DestinationUnwritable: A half-received file cannot be removed; then the journal is still there.
     """
     path = _find(folder, run_id)
-    with suppress(JournalCorrupt, ConfigError, NotFound):
-        found = _summary(path)
-        if found.state == "running":
-            raise Conflict(f"{found.run_id} is under way ({found.owner}); stop it first")
-        for file in unfinished_files(path):
-            file.unlink(missing_ok=True)
-    remove(path)
-    return path.name.removesuffix(SUFFIX)
+    name = path.name.removesuffix(SUFFIX)
+    try:
+        with suppress(JournalCorrupt):  # looked at once more below: what is under way is not waited for
+            _check_stopped(_summary(path))
+        with closing(connect(path)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            found = _read(path, connection)
+            _check_stopped(found)
+            for file in _unfinished(connection):
+                with os_errors(
+                    "destination", destination=str(file)
+                ):  # while the journal is there it can be tried again
+                    file.unlink(missing_ok=True)
+            connection.execute("DELETE FROM run")  # who waits for it sees that it is gone, and makes another one
+            remove(path)
+            connection.execute("COMMIT")
+        return Forgotten(name, found.half_received, found.half_received_bytes)
+    except ConfigError:  # of a later release: it says itself that it can be forgotten
+        remove(path)
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+        if not is_damage(error):
+            raise JournalCorrupt(path, f"cannot be read: {error}") from error
+        remove(path)
+    return Forgotten(name, 0, 0)
+
+
+def _check_stopped(run: RunSummary) -> None:
+    if run.state == "running":
+        raise Conflict(f"{run.run_id} is under way ({run.owner}); stop it first")
 
 
 def unfinished_files(path: Path) -> list[Path]:
-    """Return the half-received files that a journal knows."""
+    """Return the half-received files that a journal knows, whether or not they are still there."""
     with closing(connect(path, read_only=True)) as connection:
-        rows = connection.execute("SELECT facts, checksum FROM large").fetchall()
-    facts = [read_facts(*row) for row in rows]
-    named = [Path(known["unfinished"]["temporary"]) for known in facts if known is not None and known.get("unfinished")]
-    return [file for file in named if file.suffix == ".part"]  # nothing else is ever made
+        return _unfinished(connection)
+
+
+def _unfinished(connection: sqlite3.Connection) -> list[Path]:
+    rows = connection.execute("SELECT facts, checksum FROM large").fetchall()
+    files = [_unfinished_file(read_facts(*row)) for row in rows]
+    return [file for file in files if file is not None]
+
+
+def _unfinished_file(facts: Mapping[str, Any] | None) -> Path | None:
+    """Return the half-received file that *facts* name; None: they name none that can be ours.
+
+    Ours are hidden, end with ``.part``, and are named from the root: an older release kept paths as they were given,
+    which may mean another file by now.
+    """
+    unfinished = None if facts is None else facts.get("unfinished")
+    named = unfinished.get("temporary") if isinstance(unfinished, dict) else None
+    if not isinstance(named, str):
+        return None
+    file = Path(named)
+    is_ours = file.is_absolute() and file.suffix == ".part" and file.name.startswith(".")
+    return file if is_ours else None
 
 
 def tidy(folder: Path) -> None:
@@ -72,10 +130,14 @@ def tidy(folder: Path) -> None:
     oldest = time.time() - _KEPT_SECONDS
     for path in [*_files(folder), *folder.glob("*.damaged-*")]:
         if _written_at(path) < oldest:
-            if path.name.endswith(SUFFIX):
-                with suppress(sqlite3.Error, UnicodeDecodeError, ConfigError):
-                    for file in unfinished_files(path):
-                        file.unlink(missing_ok=True)
+            try:
+                for file in unfinished_files(path) if path.name.endswith(SUFFIX) else ():
+                    file.unlink(missing_ok=True)
+            except OSError as error:  # closed to us by now; what is under way has its journal all the same
+                _logger.info("%s: not tidied away: %s", path, error)
+                continue
+            except (sqlite3.Error, UnicodeDecodeError, ConfigError):
+                pass  # damaged, or of a later release: nobody can say what it had begun
             remove(path)
 
 
@@ -131,6 +193,7 @@ def _read(path: Path, connection: sqlite3.Connection) -> RunSummary:
     def count(expression: str, table: str) -> int:
         return int(connection.execute(f"SELECT {expression} FROM {table}").fetchone()[0])  # noqa: S608  # ours
 
+    sizes = [size for file in _unfinished(connection) if (size := _size_on_disk(file)) is not None]
     return RunSummary(
         run_id=path.name.removesuffix(SUFFIX),
         verb=record["verb"],
@@ -144,4 +207,15 @@ def _read(path: Path, connection: sqlite3.Connection) -> RunSummary:
         parts=count("count(*)", "parts"),
         size_bytes=sum(each.stat().st_size for each in (path, path.with_name(f"{path.name}-wal")) if each.exists()),
         is_rebuildable=bool(record["is_rebuildable"]),
+        half_received=len(sizes),
+        half_received_bytes=sum(sizes),
     )
+
+
+def _size_on_disk(file: Path) -> int | None:
+    """Return what a file takes, holes not counted; None when it is not there."""
+    try:
+        facts = file.lstat()
+    except (OSError, ValueError):  # whoever removes it is told why it cannot be
+        return None
+    return facts.st_blocks * 512 if hasattr(facts, "st_blocks") else facts.st_size

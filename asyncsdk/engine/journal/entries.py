@@ -21,6 +21,7 @@ __all__ = [
     "Finished",
     "Identity",
     "digest_of",
+    "is_final_page",
     "key_of",
     "pack_digests",
     "pack_page",
@@ -30,6 +31,7 @@ __all__ = [
 ]
 
 _MAGIC = b"AJP1"
+_FINAL_MAGIC = b"AJF1"
 _HEAD = struct.Struct("<4sHI")
 """Magic, bytes of each receipt, number of records."""
 _SUM = struct.Struct("<I")
@@ -101,13 +103,17 @@ def _record(receipt_bytes: int) -> struct.Struct:
     return struct.Struct(f"<8sQqQIIH{receipt_bytes}s")
 
 
-def pack_page(finished: Sequence[Finished], boot: int) -> bytes:
-    """Return the page that holds *finished*. Receipts are kept in the length of the longest, filled with zeros."""
+def pack_page(finished: Sequence[Finished], boot: int, *, is_final: bool = False) -> bytes:
+    """Return the page that holds *finished*. Receipts are kept in the length of the longest, filled with zeros.
+
+    Args:
+        is_final: Whether all of them are final already, so that nothing else has to say so.
+    """
     receipt_bytes = max((len(receipt) for _, _, _, receipt in finished), default=0)
     if receipt_bytes > _MAX_RECEIPT:
         raise ValueError(f"a receipt has at most {_MAX_RECEIPT} bytes, not {receipt_bytes}")
     pack = _record(receipt_bytes).pack
-    parts = [_HEAD.pack(_MAGIC, receipt_bytes, len(finished))]
+    parts = [_HEAD.pack(_FINAL_MAGIC if is_final else _MAGIC, receipt_bytes, len(finished))]
     parts += [
         pack(digest, size_bytes, mtime_ns, inode, crc32c, boot, len(receipt), receipt)
         for digest, (size_bytes, mtime_ns, inode), crc32c, receipt in finished
@@ -116,12 +122,17 @@ def pack_page(finished: Sequence[Finished], boot: int) -> bytes:
     return data + _SUM.pack(_crc(data))
 
 
+def is_final_page(page: bytes) -> bool:
+    """Whether all that *page* holds is final."""
+    return page.startswith(_FINAL_MAGIC)
+
+
 def rows_of_page(page: bytes) -> Iterator[tuple[int, bytes]]:
     """Yield key and row of every record of *page*; nothing when it is damaged."""
     if len(page) < _HEAD.size + _SUM.size:
         return
     magic, receipt_bytes, count = _HEAD.unpack_from(page)
-    if magic != _MAGIC or receipt_bytes > _MAX_RECEIPT:
+    if magic not in {_MAGIC, _FINAL_MAGIC} or receipt_bytes > _MAX_RECEIPT:
         return
     record = _record(receipt_bytes)
     end = len(page) - _SUM.size

@@ -11,6 +11,9 @@ import logging
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,6 +24,7 @@ from asyncsdk.engine.journal.entries import Entry, Finished
 from asyncsdk.engine.journal.large import LargeState
 from asyncsdk.engine.journal.records import RunRecord, journal_folder
 from asyncsdk.engine.journal.schema import SUFFIX, is_damage, set_aside
+from asyncsdk.engine.journal.sorting import TakingUp
 from asyncsdk.engine.journal.store import InUse, KnownPart, Store
 from asyncsdk.errors import ConfigError
 from asyncsdk.transport.threads import Threads
@@ -68,24 +72,49 @@ class Journal:
         self._noted: list[Any] = []
         self._settled: list[bytes] = []
         self._timer: asyncio.TimerHandle | None = None
+        self._taking_up = TakingUp()
+        self._latest: Future[None] | None = None
         self._asked = 0  # counted in the event loop
         self._answered = 0  # counted in the thread
         self._loop = asyncio.get_running_loop()
 
     @classmethod
-    async def open(cls, home: Path, record: RunRecord) -> Journal:
+    async def open(cls, home: Path, record: RunRecord, *, on_begin: Callable[[int], None] | None = None) -> Journal:
         """Return the journal of *record* in the folder *home*, taken over when a process that is gone has left one.
 
-        While another process works at the same run its journal is left alone, and this run keeps none.
+        While another process works at the same run its journal is left alone, and this run keeps none. Putting in order
+        what the other one left takes some seconds for a million objects; cancelling the call ends that and changes
+        nothing.
+
+        Args:
+            on_begin: Called in the event loop, before that, with their number.
 
         Raises:
             ConfigError: There is one, of a later release.
         """
         journal = cls(home, record)
         if os.path.exists(journal._path):  # noqa: PTH110  # one look, 2 us: most runs have none
-            await journal._do(lambda store: None)
+            await journal._take_up(on_begin)
             journal.has_entries = journal._store is not None and journal._store.has_entries
         return journal
+
+    async def _take_up(self, on_begin: Callable[[int], None] | None) -> None:
+        if on_begin is not None:
+            self._taking_up.on_begin = lambda count: self._loop.call_soon_threadsafe(partial(on_begin, count))
+        future = asyncio.wrap_future(self._threads.submit(self._guarded, _nothing))
+        try:
+            await asyncio.shield(future)
+        except asyncio.CancelledError:
+            self._taking_up.is_cancelled = True
+            try:
+                with suppress(ConfigError):  # nobody asks for it any more
+                    await _through(future)
+            finally:
+                await self.end(is_complete=False)
+            raise
+        except ConfigError:
+            self._threads.close()
+            raise
 
     def describe_by(self, describe: Describe, *, notes_are_final: bool) -> None:
         """Say what becomes of what is noted.
@@ -118,8 +147,9 @@ class Journal:
     async def flush(self) -> None:
         """Return when a kill does not lose anything of what was told before."""
         self._write_noted()
-        if self._asked != self._answered:
-            await self._do(lambda store: None)  # one thread: everything before it is written then
+        if self._asked != self._answered and self._latest is not None:
+            # One thread: everything before it is written then, too. Shielded: what is asked for is written in any case.
+            await asyncio.shield(asyncio.wrap_future(self._latest))
 
     def settle(self, digests: Sequence[bytes]) -> None:
         """Keep within 20 ms that the objects of *digests* (`digest_of` their names) are final."""
@@ -130,7 +160,7 @@ class Journal:
     def add_settled(self, things: Sequence[Any]) -> None:
         """Keep that *things* are there and final; nobody waits for it."""
         if things:
-            self._do_soon(lambda store: _add_final(store, list(self._describe(things))))
+            self._do_soon(lambda store: self._add_final(store, things))
 
     def _write_noted(self) -> None:
         timer, self._timer = self._timer, None
@@ -143,10 +173,13 @@ class Journal:
 
     def _add(self, store: Store, noted: Sequence[Any], settled: Sequence[bytes]) -> None:
         finished = list(self._describe(noted))
-        if self._notes_are_final:
-            _add_final(store, finished)
-        else:
-            store.add(finished, settled=settled)
+        if finished or settled:
+            store.add(finished, settled=settled, are_final=self._notes_are_final)
+
+    def _add_final(self, store: Store, things: Sequence[Any]) -> None:
+        finished = list(self._describe(things))
+        if finished:
+            store.add(finished, are_final=True)
 
     # --- large objects ---------------------------------------------------------------------------------------
 
@@ -182,8 +215,10 @@ class Journal:
     # --- the end ---------------------------------------------------------------------------------------------
 
     async def end(self, *, is_complete: bool, state: str = "stopped") -> None:
-        """Write what is left, and forget the run if *is_complete*, else keep it as *state*. Calling it again does
-        nothing."""
+        """Write what is left; forget the run if *is_complete*, else keep it as *state*. Calling it again does nothing.
+
+        A cancellation is raised when that is done.
+        """
         if self._heartbeat is not None:
             self._heartbeat.cancel()
         if os.getpid() != self._pid:
@@ -191,9 +226,11 @@ class Journal:
         if is_complete and self._store is None and self._asked == self._answered:
             self._noted, self._settled = [], []  # nothing was written as yet, and nothing has to be
         self._write_noted()
-        with anyio.CancelScope(shield=True):
+        try:
             if self._store is not None or self._asked != self._answered:
-                await self._do(lambda store: store.remove() if is_complete else store.release(state))
+                end: Callable[[Store], None] = Store.remove if is_complete else partial(Store.release, state=state)
+                await _through(asyncio.wrap_future(self._threads.submit(self._guarded, end)))
+        finally:
             self._is_off = True
             self._store = None
             self._threads.close()
@@ -208,7 +245,7 @@ class Journal:
     def _do_soon(self, function: Callable[[Store], object]) -> None:
         if not self._is_off:
             self._asked += 1
-            self._threads.submit(self._answer, function)
+            self._latest = self._threads.submit(self._answer, function)
 
     def _answer(self, function: Callable[[Store], object]) -> None:
         try:
@@ -228,14 +265,17 @@ class Journal:
         except ConfigError:  # of a later release, which `open` found out; a ValueError, too
             raise
         except (sqlite3.Error, OSError, ValueError) as error:
-            self._give_up(error)
+            if self._taking_up.is_cancelled:
+                self._is_off = True  # what was there is still there
+            else:
+                self._give_up(error)
         return None
 
     def _opened(self) -> Store:
         if self._store is None:
             if not self._path.exists():
                 tidy(self._folder)
-            self._store = Store.open(self._path, self.record)
+            self._store = Store.open(self._path, self.record, self._taking_up)
             self._loop.call_soon_threadsafe(self._beat)
         return self._store
 
@@ -258,6 +298,25 @@ class Journal:
             _logger.warning("the journal %s cannot be kept (%s); the run goes on without one", self._path, error)
 
 
-def _add_final(store: Store, finished: Sequence[Finished]) -> None:
-    if finished:
-        store.add(finished, settled=[digest for digest, _, _, _ in finished])
+async def _through(future: asyncio.Future[None]) -> None:
+    """Return when the thread is through, whatever cancels this task meanwhile; then it is cancelled.
+
+    Who is cancelled twice (``asyncio`` knows no shield against that) must not leave a journal that nobody gave up:
+    nobody else in this process could keep it any more.
+    """
+    cancelled: asyncio.CancelledError | None = None
+    with anyio.CancelScope(shield=True):
+        while not future.done():
+            try:
+                await asyncio.wait((future,))
+            except asyncio.CancelledError as error:
+                cancelled = cancelled or error
+    failure = future.exception()
+    if cancelled is not None:
+        raise cancelled
+    if failure is not None:
+        raise failure
+
+
+def _nothing(store: Store) -> None:
+    """Have the store opened, and wait for the thread."""

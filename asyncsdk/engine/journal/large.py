@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -53,9 +54,7 @@ class LargeState:
         return Received(
             Unfinished(**known) if is_whole and isinstance(known, dict) else None,
             {part.number: (part.size_bytes, part.crc32c) for part in self.parts.values()},
-            on_begin=lambda unfinished: self.begin(
-                {"unfinished": {name: getattr(unfinished, name) for name in Unfinished.__slots__}}
-            ),
+            on_begin=self._begin_file,
             on_range=lambda number, size_bytes, crc32c: self._add(KnownPart(number, size_bytes, crc32c)),
             on_end=self.forget,
         )
@@ -65,6 +64,12 @@ class LargeState:
         self.facts.update(facts)
         self.parts.clear()
         self._journal.begin_large(self._name, self.facts)
+
+    def _begin_file(self, unfinished: Unfinished) -> None:
+        facts = {name: getattr(unfinished, name) for name in Unfinished.__slots__}
+        # Whoever goes on, or forgets it, may stand in another folder.
+        facts["temporary"] = os.path.abspath(unfinished.temporary)  # noqa: PTH100  # links stay as they are
+        self.begin({"unfinished": facts})
 
     def whole_crc32c(self, size_bytes: int) -> int | None:
         """Return the checksum of the object when all its parts are there, else None."""

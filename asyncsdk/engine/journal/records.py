@@ -22,7 +22,8 @@ class RunRecord:
     """A run that may have to go on later.
 
     Args:
-        verb: What started it: ``upload``, ``download``, ``checkpoint_upload``, ``checkpoint_download``, ``transfer``.
+        verb: What started it: ``upload``, ``download``, ``checkpoint_upload``, ``checkpoint_download``,
+            ``archive_upload``, ``archive_download``, ``transfer``.
         identity: What makes a call the same run: where from, where to, and what decides over single objects. Values
             are JSON.
         arguments: What it takes to make the call again, as JSON; no secrets.
@@ -58,6 +59,9 @@ class RunSummary:
         parts: Parts and ranges of these that are there.
         size_bytes: What the journal's files take.
         is_rebuildable: Whether ``asyncsdk journal resume`` can go on with it.
+        half_received: Files that large downloads have begun (``.name.….part`` beside where they go), and which are
+            there: going on uses them, forgetting the run removes them.
+        half_received_bytes: What these take on the disk.
     """
 
     run_id: str
@@ -72,3 +76,5 @@ class RunSummary:
     parts: int
     size_bytes: int
     is_rebuildable: bool
+    half_received: int = 0
+    half_received_bytes: int = 0

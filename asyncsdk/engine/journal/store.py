@@ -20,8 +20,6 @@ from asyncsdk.engine.journal.entries import (
     pack_digests,
     pack_page,
     read_row,
-    rows_of_page,
-    unpack_keys,
 )
 from asyncsdk.engine.journal.owners import Owner, boot_number
 from asyncsdk.engine.journal.records import RunRecord
@@ -34,10 +32,10 @@ from asyncsdk.engine.journal.schema import (
     remove,
     set_aside,
 )
+from asyncsdk.engine.journal.sorting import TakingUp, count_unsorted, sort_pages
 
 __all__ = ["InUse", "KnownPart", "Store", "owner_of"]
 
-_PAGES_AT_ONCE = 16
 _OVER = "over"
 
 _IS_ANYTHING_THERE = """
@@ -84,19 +82,23 @@ class Store:
         self.has_entries = False
 
     @classmethod
-    def open(cls, path: Path, record: RunRecord) -> Self:
+    def open(cls, path: Path, record: RunRecord, taking_up: TakingUp | None = None) -> Self:
         """Open or make the journal of *record* and take it over; one that is damaged is set aside first.
+
+        Args:
+            taking_up: Who watches that, and may end it: then an error of SQLite's is raised, and nothing was changed.
 
         Raises:
             InUse: Its owner works on it.
             ConfigError: It is of a later release.
             sqlite3.Error, OSError: It cannot be written.
         """
+        watched = taking_up or TakingUp()
         for is_last in (False, True):
             try:
-                store = cls._open_once(path, record)
+                store = cls._open_once(path, record, watched)
             except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
-                if is_last or not is_damage(error):
+                if is_last or watched.is_cancelled or not is_damage(error):
                     raise
                 set_aside(path, str(error))
                 continue
@@ -105,7 +107,7 @@ class Store:
         raise InUse(f"{path} keeps disappearing")
 
     @classmethod
-    def _open_once(cls, path: Path, record: RunRecord) -> Self | None:
+    def _open_once(cls, path: Path, record: RunRecord, taking_up: TakingUp) -> Self | None:
         connection = connect(path)
         try:
             store = cls(path, connection)
@@ -113,7 +115,12 @@ class Store:
             if not _is_named(path, connection):  # removed meanwhile by a run that ended
                 connection.close()
                 return None
-            store._look_back()
+            try:
+                store._look_back(taking_up)
+            except sqlite3.OperationalError:
+                if taking_up.is_cancelled:
+                    store.release("stopped")
+                raise
         except BaseException:  # closed whatever ended it, then raised again
             connection.close()
             raise
@@ -151,7 +158,7 @@ class Store:
                 (text, checksum_of(text), me, now, now),
             )
 
-    def _look_back(self) -> None:
+    def _look_back(self, taking_up: TakingUp) -> None:
         """Check what an earlier process left, and put it in order for look-ups.
 
         Raises:
@@ -162,7 +169,13 @@ class Store:
         found = self._connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         if found != "ok":
             raise sqlite3.DatabaseError(found)
-        self._sort_pages()
+        count = count_unsorted(self._connection)
+        if count:
+            taking_up.begin(count)
+        with self._transaction() as connection:
+            sort_pages(connection, taking_up)
+        # Else the log stays as long as it became.
+        self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         self.has_entries = True
 
     def touch(self) -> None:
@@ -193,12 +206,12 @@ class Store:
 
     # --- small objects ---------------------------------------------------------------------------------------
 
-    def add(self, finished: Sequence[Finished], *, settled: Sequence[bytes] = ()) -> None:
+    def add(self, finished: Sequence[Finished], *, settled: Sequence[bytes] = (), are_final: bool = False) -> None:
         """Keep that the bytes of *finished* arrived, and that the objects of the digests *settled* are final: these, or
-        any that arrived in this session."""
+        any that arrived before; of *finished*, all if they *are_final*."""
         with self._transaction() as connection:
             if finished:
-                page = pack_page(finished, self._boot)
+                page = pack_page(finished, self._boot, is_final=are_final)
                 connection.execute("INSERT INTO pages (count, entries) VALUES (?, ?)", (len(finished), page))
             if settled:
                 connection.execute("INSERT INTO settled (keys) VALUES (?)", (pack_digests(settled),))
@@ -214,33 +227,6 @@ class Store:
             if entry is not None:
                 found[keys[key]] = entry
         return found
-
-    def _sort_pages(self) -> None:
-        """Turn pages into rows by key, the later one of a key counting. Memory: a few pages and SQLite's own."""
-        self._connection.execute("CREATE TEMP TABLE unsorted (key INTEGER, entry BLOB)")
-        self._connection.execute("CREATE TEMP TABLE final (key INTEGER)")
-        with self._transaction() as connection:
-            for page in self._each("SELECT number, entries FROM pages"):
-                connection.executemany("INSERT INTO unsorted VALUES (?, ?)", rows_of_page(page))
-            for keys in self._each("SELECT number, keys FROM settled"):
-                connection.executemany("INSERT INTO final VALUES (?)", ((key,) for key in unpack_keys(keys)))
-            connection.execute("INSERT OR REPLACE INTO entries SELECT key, entry, 0 FROM unsorted ORDER BY key, rowid")
-            connection.execute("UPDATE entries SET is_settled = 1 WHERE key IN (SELECT key FROM final)")
-            connection.execute("DELETE FROM pages")
-            connection.execute("DELETE FROM settled")
-        self._connection.execute("DROP TABLE unsorted")
-        self._connection.execute("DROP TABLE final")
-        # Else the log stays as long as it became.
-        self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-
-    def _each(self, statement: str) -> Iterator[bytes]:
-        """Yield the second column of *statement* by its first, a number, some rows at a time."""
-        last = 0
-        while rows := self._connection.execute(
-            f"{statement} WHERE number > ? ORDER BY number LIMIT ?", (last, _PAGES_AT_ONCE)
-        ).fetchall():
-            yield from (data for _, data in rows if isinstance(data, bytes))
-            last = rows[-1][0]
 
     # --- large objects ---------------------------------------------------------------------------------------
 

@@ -45,6 +45,13 @@ _MOST_FEWER = 0.6
 _BORNE_MORE = 1.4
 """By how much what is borne may be exceeded before it is looked at again."""
 
+_EARLY = 0.4
+"""Of the longest window: from here on a doubling that clearly pays is gone on with. Parts that take ten seconds each,
+on a link with losses, would otherwise take most of a minute to find how many of them it takes. What does not pay is
+measured to the end: chance, and new connections that are fast until their first loss, look like that for a while."""
+
+_CLEARLY = 1.5
+
 _FIRST_PAUSE = 2.0
 _LONGEST_PAUSE = 15.0
 _SATURATED = 0.6
@@ -179,12 +186,20 @@ class LaneController:
         return self.limit
 
     def _is_enough(self, window: _Window) -> bool:
-        if window.seconds >= self._longest:
+        if window.seconds >= self._longest or (window.seconds >= _EARLY * self._longest and self._pays_clearly(window)):
             return True
         seconds = max(self._shortest, 2 * self._latency)
         # Chance alone must not look like an effect: shares are told from each other by counting longer.
         count = _REFUSED_COUNT if self._reason == "refused" or self._is_refused(window) else min(2 * self.limit, 200)
         return window.seconds >= seconds and window.requests + window.refused >= count
+
+    def _pays_clearly(self, window: _Window) -> bool:
+        """Whether *window* shows already that doubling pays, and nothing is refused."""
+        if not self._is_doubling or self._before is None or window.refused:
+            return False
+        limit, old = self._before
+        gain = window.rate / max(old.rate, 1e-9) - 1
+        return gain >= _CLEARLY * _DOUBLING_PAYS * (self.limit / limit - 1)
 
     def _lost_interest(self) -> None:
         """There was not enough to do: what is under trial cannot be judged."""

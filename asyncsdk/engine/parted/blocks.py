@@ -131,6 +131,9 @@ class BlockUpload:
         except ResponseError:
             return False  # what the list was refused with says more
 
+    async def is_made(self, parts: Sequence[SentPart]) -> bool | None:
+        return False  # finishing again is answered like the first time, so what is gone was not finished
+
     async def abort(self) -> Reply | None:
         return None
 

@@ -8,11 +8,12 @@ from typing import Protocol
 
 from asyncsdk.engine.parted.state import SentPart
 from asyncsdk.engine.parts import Part
+from asyncsdk.engine.transfers import Upload, describe_target
 from asyncsdk.engine.work import Count
-from asyncsdk.errors import AsyncSDKError
+from asyncsdk.errors import AsyncSDKError, CompletionUnknown
 from asyncsdk.transport.base import Reply
 
-__all__ = ["Finished", "Limits", "PartedUpload", "Piece", "Standing", "UploadLost"]
+__all__ = ["Finished", "Limits", "PartedUpload", "Piece", "Standing", "UploadLost", "unknown_completion"]
 
 
 class UploadLost(Exception):
@@ -26,6 +27,16 @@ class UploadLost(Exception):
         self.error = error
 
 
+def unknown_completion(upload: Upload, error: AsyncSDKError) -> CompletionUnknown:
+    """Return the error of an object that may have been made before *error*, with nobody who could say so."""
+    return CompletionUnknown(
+        f"{upload.name}: making it of its parts may have been asked for without hearing the reply, and now the server "
+        f"has no such upload; look whether it is there before it is sent again ({error})",
+        source=upload.name,
+        destination=describe_target(upload.target),
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """How an object may be cut.
@@ -34,11 +45,14 @@ class Limits:
         part_size: Bytes of each part but the last.
         max_parts: The most parts an object may have; None: any number.
         in_order: Whether one part goes after the other; else several go at once, in any order.
+        may_repeat: Whether a part that is late may be sent by a second request at the same time: not where it would
+            matter which of them the server had last, and it cannot be asked.
     """
 
     part_size: int
     max_parts: int | None = None
     in_order: bool = False
+    may_repeat: bool = True
 
 
 @dataclass(slots=True)
@@ -138,6 +152,12 @@ class PartedUpload(Protocol):
         Raises:
             ChecksumMismatch: The server states another digest of the whole.
             UploadLost: There is no such upload any more.
+        """
+
+    async def is_made(self, parts: Sequence[SentPart]) -> bool | None:
+        """Whether the object is there and made of these very parts, though the upload is gone; None: nobody can say.
+
+        Asked when somebody else may have finished it: the parts are those that were remembered.
         """
 
     async def abort(self) -> Reply | None:

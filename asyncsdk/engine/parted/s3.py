@@ -9,19 +9,24 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import anyio
 
 from asyncsdk.checksums import crc32c, crc32c_base64, crc32c_hex
 from asyncsdk.engine.bodies import Carrying, send_part
 from asyncsdk.engine.digests import reply_crc32c, stated
-from asyncsdk.engine.parted.contract import Finished, Limits, Piece, Standing, UploadLost
+from asyncsdk.engine.feed import is_judge, renewed
+from asyncsdk.engine.parted.contract import Finished, Limits, Piece, Standing, UploadLost, unknown_completion
 from asyncsdk.engine.parted.listing import Listing
 from asyncsdk.engine.parted.state import SentPart
 from asyncsdk.engine.redirects import send_following
 from asyncsdk.engine.replies import complete_body, embedded_refusal, xml_text
 from asyncsdk.engine.transfers import Upload, describe_target, parse_crc32c
-from asyncsdk.engine.work import Count, Work, renewed
-from asyncsdk.errors import ChecksumMismatch, NotFound, ResponseError, TransferError
+from asyncsdk.engine.work import Count, Work
+from asyncsdk.errors import AsyncSDKError, ChecksumMismatch, NotFound, ResponseError, TransferError
 from asyncsdk.targets import MultipartTarget
 from asyncsdk.transport.base import BytesBody, Reply, ReplyHead, Request
 
@@ -32,6 +37,8 @@ MAX_PARTS = 10_000
 
 _GONE = {"NoSuchUpload", "no_such_upload"}
 _OLD_BOOKS = 8
+_MOST_LOOKS = 4
+_LOOK_SECONDS = 0.25
 _MD5 = re.compile(r"[0-9a-f]{32}")
 
 _PART = re.compile(rb"<Part>(.*?)</Part>", re.DOTALL)
@@ -59,7 +66,10 @@ class MultipartUpload:
         self._renewing = asyncio.Lock()
         self._summed: set[int] = set()  # parts whose crc32c the server has stated
         self.upload_id = target.upload_id
-        self.limits = Limits(target.part_size, MAX_PARTS)
+        self._begun: Counter[int] = Counter()  # how many requests sent each part
+        # ETags may be others with every upload of the same bytes (SSE-KMS), and completing asks for the latest.
+        may_repeat = bool(target.list_url) or not target.complete_url
+        self.limits = Limits(target.part_size, MAX_PARTS, may_repeat=may_repeat)
 
     # --- what is there ---------------------------------------------------------------------------------------
 
@@ -105,6 +115,7 @@ class MultipartUpload:
         book = self._used[piece.number] = await self._book_for(piece.number)
         url = book.part_url(piece.number)
         assert url is not None
+        self._begun[piece.number] += 1
         carrying = Carrying("PUT", url, book.headers, book.expires_at)
         try:
             receipt = await send_part(self._work, piece.part, carrying, count, "part", number=piece.number)
@@ -168,23 +179,15 @@ class MultipartUpload:
     async def finish(self, parts: Sequence[SentPart], checksum: int, size_bytes: int) -> Finished:
         if not self._target.complete_url:
             return Finished()  # the platform joins the parts when it commits
-        # A checksum is said again where the server named it: an upload that keeps none refuses it.
-        with_checksums = all(part.number in self._summed for part in parts)
-        body = BytesBody(
-            complete_body(
-                [
-                    (part.number, part.etag, crc32c_base64(parse_crc32c(part.crc32c)) if with_checksums else None)
-                    for part in parts
-                ]
-            )
-        )
-        asked = 0
+        parts = await self._as_the_server_has_them(parts)
+        asked = looks = 0
 
         async def attempt(count: Count) -> Reply:
             nonlocal asked
             asked += 1
             used = self._books[-1]
             url = used.complete_url or self._target.complete_url
+            body = self._complete_body(parts)
             request = Request("POST", url, {}, body, timeouts=self._work.resources.config.timeouts)
             reply = await self._work.send(request, "part")
             if not 200 <= reply.status < 300:
@@ -194,26 +197,87 @@ class MultipartUpload:
                 raise error
             return reply
 
-        try:
-            reply = await self._work.retry(attempt, renew=lambda: self.renew(None))
-        except NotFound as error:
-            if error.code not in _GONE:
-                raise
-            if asked == 1 or not await self._is_made(parts):
-                raise UploadLost(error) from None
-            return Finished()  # an earlier attempt made it, and its reply was lost
+        while True:
+            try:
+                reply = await self._work.retry(attempt, renew=lambda: self.renew(None))
+                break
+            except NotFound as error:
+                if error.code not in _GONE:
+                    raise
+                is_made = False if asked == 1 else await self.is_made(parts)
+                if is_made is None:
+                    raise UploadLost(unknown_completion(self._upload, error)) from error
+                if not is_made:
+                    raise UploadLost(error) from None
+                return Finished()  # an earlier attempt made it, and its reply was lost
+            except ResponseError as error:
+                # What a request that was given up had sent may have become a part just now.
+                looks += 1
+                if error.code != "InvalidPart" or looks == _MOST_LOOKS or not self._is_doubtful:
+                    raise
+                await anyio.sleep(looks * _LOOK_SECONDS)
+                parts = await self._as_the_server_has_them(parts)
         etag = xml_text(reply.body, "ETag") or reply.headers.get("etag")
         return Finished(etag, self._is_same(reply, parts, checksum), reply.body)
 
-    async def _is_made(self, parts: Sequence[SentPart]) -> bool:
-        """Whether the object is made of these very parts: its ETag is then the MD5 of their MD5s, with their count."""
+    def _complete_body(self, parts: Sequence[SentPart]) -> BytesBody:
+        # A checksum is said again where the server named it: an upload that keeps none refuses it.
+        with_checksums = all(part.number in self._summed for part in parts)
+        named = [
+            (part.number, part.etag, crc32c_base64(parse_crc32c(part.crc32c)) if with_checksums else None)
+            for part in parts
+        ]
+        return BytesBody(complete_body(named))
+
+    @property
+    def _is_doubtful(self) -> bool:
+        """Whether a part was sent more than once, and the server can be asked which of them it has."""
+        return bool(self._target.list_url) and any(count > 1 for count in self._begun.values())
+
+    async def _as_the_server_has_them(self, parts: Sequence[SentPart]) -> Sequence[SentPart]:
+        """Return *parts* with the ETags that the server has now of those that were sent more than once.
+
+        A request that was dropped, because it was late or its reply never came, may still have been taken after the
+        one that counts: with the same bytes, and where ETags are no digests with another one.
+        """
+        if not self._is_doubtful:
+            return parts
+        try:
+            standing = await self.what_stands()
+        except AsyncSDKError as error:
+            if error.retryable:
+                raise
+            return parts  # it does not let us look: completing says whether that matters
+        return [self._as_it_stands(part, standing.get(part.number)) for part in parts]
+
+    def _as_it_stands(self, part: SentPart, standing: Standing | None) -> SentPart:
+        if standing is None or self._begun[part.number] < 2 or not standing.etag:
+            return part
+        theirs = standing.digests.get("crc32c")
+        is_same = standing.size_bytes == part.size_bytes and theirs in {None, bytes.fromhex(part.crc32c)}
+        return replace(part, etag=standing.etag) if is_same else part  # completing with ours is refused then
+
+    async def is_made(self, parts: Sequence[SentPart]) -> bool | None:
+        """See `PartedUpload`: the object's ETag is then the MD5 of the MD5s of its parts, with their count.
+
+        Nobody can say where there is no URL that may look, or where ETags are no MD5s (S3 with KMS keys). There it
+        counts as made if the feed compares it itself.
+        """
+        if not self._target.complete_url:
+            return False
         url = self._books[-1].object_url or self._target.object_url
         digests = [part.etag.strip('"') for part in parts]
-        if not url or not all(_MD5.fullmatch(digest) for digest in digests):
-            return False
+        found = await self._etag_of(url) if url and all(_MD5.fullmatch(digest) for digest in digests) else None
+        if found is None:
+            return True if is_judge(self._work.feed) else None
         whole = hashlib.md5(b"".join(map(bytes.fromhex, digests)), usedforsecurity=False).hexdigest()
 
-        async def attempt(count: Count) -> str:
+        return found == f'"{whole}-{len(parts)}"'
+
+    async def _etag_of(self, url: str) -> str | None:
+        """Return the ETag of the object, nothing when there is none; None when it may not be looked at."""
+
+        async def attempt(count: Count) -> str | None:
             timeouts = self._work.resources.config.timeouts
             request = Request("GET", url, {"Range": "bytes=0-0"}, on_head=_stop_at_head, timeouts=timeouts)
             try:
@@ -222,9 +286,9 @@ class MultipartUpload:
                 return seen.etag
             if reply.status >= 500:
                 raise self._work.refused(reply, request, None)
-            return ""
+            return "" if reply.status == 404 else None
 
-        return await self._work.retry(attempt) == f'"{whole}-{len(parts)}"'
+        return await self._work.retry(attempt)
 
     def _is_same(self, reply: Reply, parts: Sequence[SentPart], checksum: int) -> bool:
         """Compare with the checksum of the whole that the server states; False when it states none.

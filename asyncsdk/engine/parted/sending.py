@@ -11,10 +11,17 @@ from anyio.abc import TaskGroup
 from asyncsdk.checksums import combine_crc32c, crc32c_hex
 from asyncsdk.engine.digests import digests_of
 from asyncsdk.engine.limits.hedging import Claim
-from asyncsdk.engine.parted.contract import PartedUpload, Piece, Standing, UploadLost
+from asyncsdk.engine.parted.contract import (
+    Finished,
+    PartedUpload,
+    Piece,
+    Standing,
+    UploadLost,
+    unknown_completion,
+)
 from asyncsdk.engine.parted.state import Resume, SentPart
 from asyncsdk.engine.parts import MemoryPart, Part
-from asyncsdk.engine.sources import OpenSource
+from asyncsdk.engine.sources import OpenSource, open_source
 from asyncsdk.engine.streams import StreamSource
 from asyncsdk.engine.transfers import Outcome, Upload, describe_target, parse_crc32c
 from asyncsdk.engine.uploads import check_announced_size, check_expected
@@ -57,6 +64,8 @@ class _Sending:
         self._may_again = may_again
         self._upload = work.transfer
         self._resume: Resume | None = work.transfer.resume
+        self._keeps_parts = self._resume is not None and self._resume.keeps_parts
+        self._recalled: Mapping[int, SentPart] = {}  # what was sent before, whether or not it counts now
         self._remembered: Mapping[int, SentPart] = {}
         self._standing: Mapping[int, Standing] = {}
         self._sent: dict[int, SentPart] = {}
@@ -76,8 +85,12 @@ class _Sending:
             check_expected(self._upload, checksum)
             parts = [self._sent[number] for number in range(1, len(self._sent) + 1)]
             finished = await self._parted.finish(parts, checksum, total)
-        except UploadLost:
-            raise
+        except UploadLost as lost:
+            if not await self._was_finished(lost):
+                raise
+            checksum, total, verified = self._add_up()
+            check_expected(self._upload, checksum)
+            finished = Finished()
         except BaseException as error:  # removed whatever ended it, cancellation too, then raised again
             if isinstance(error, SourceChanged) and self._may_again:
                 self._forget()
@@ -85,7 +98,7 @@ class _Sending:
                     await self._abort(error)
                     raise UploadLost(error) from None
                 raise
-            if self._resume is None or isinstance(error, (SourceChanged, ChecksumMismatch)):
+            if not self._keeps_parts or isinstance(error, (SourceChanged, ChecksumMismatch)):
                 await self._abort(error)
             raise
         return self._work.done(
@@ -98,8 +111,10 @@ class _Sending:
         if resume is None:
             return
         if (resume.upload_id, resume.part_size) == (self._parted.upload_id, part_size):
-            self._remembered = {part.number: part for part in resume.parts}
-            self._standing = await self._parted.what_stands()
+            self._recalled = {part.number: part for part in resume.parts}
+            if resume.keeps_parts:
+                self._remembered = self._recalled
+                self._standing = await self._parted.what_stands()
         elif resume.on_begin is not None:
             resume.on_begin(self._parted.upload_id, part_size)
 
@@ -199,7 +214,7 @@ class _Sending:
                     self._work.moved(-piece.part.size_bytes)
             return sent
 
-        if self._parted.limits.in_order:
+        if self._parted.limits.in_order or not self._parted.limits.may_repeat:
             return await once()
         return await self._work.resources.limits.hedging.run(group, piece.part.size_bytes, once, repeat)
 
@@ -247,6 +262,43 @@ class _Sending:
         return SentPart(piece.number, size, crc32c_hex(checksum), standing.etag, verified)
 
     # --- the end ---------------------------------------------------------------------------------------------
+
+    async def _was_finished(self, lost: UploadLost) -> bool:
+        """Whether the upload is gone because it was finished, by a process that could not say so any more."""
+        recalled, size, part_size = self._recalled, self._source.size_bytes, self._parted.limits.part_size
+        if size is None or isinstance(self._source, StreamSource):
+            return False
+        if sorted(recalled) != list(range(1, part_count(size, part_size) + 1)):
+            return False
+        parts = [recalled[number] for number in sorted(recalled)]
+        if not self._keeps_parts and not await self._has_bytes_of(parts):
+            return False
+        is_made = await self._parted.is_made(parts)
+        if is_made is None:
+            raise UploadLost(unknown_completion(self._upload, lost.error)) from lost
+        if is_made:
+            self._sent, self._parts_read = dict(recalled), len(parts)
+            self._work.take_back()
+            Count(self._work)(size)
+        return is_made
+
+    async def _has_bytes_of(self, parts: list[SentPart]) -> bool:
+        """Whether the source has the bytes that *parts* had: nobody has looked whether it is the same since."""
+        source = await open_source(self._work)
+        try:
+            for sent in parts:
+                part = await source.next_part(self._parted.limits.part_size)
+                if part is None:
+                    return False
+                try:
+                    if part.size_bytes != sent.size_bytes or crc32c_hex(await part.crc32c(self._work)) != sent.crc32c:
+                        return False
+                finally:
+                    part.release()
+            await source.check_unchanged()
+        finally:
+            await source.aclose()
+        return True
 
     def _add_up(self) -> tuple[int, int, bool]:
         """Return checksum and size of all parts, and whether the server verified every one.

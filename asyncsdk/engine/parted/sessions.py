@@ -211,6 +211,9 @@ class SessionUpload:
             is_verified = True
         return Finished(reply.headers.get("etag") or described.get("etag"), is_verified, reply.body)
 
+    async def is_made(self, parts: Sequence[SentPart]) -> bool | None:
+        return False  # finishing again is answered like the first time, so what is gone was not finished
+
     async def abort(self) -> Reply | None:
         if self._done is not None:
             return None  # there is no session any more, but an object

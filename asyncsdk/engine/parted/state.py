@@ -48,6 +48,8 @@ class Resume:
             the upload and another one be begun: what was remembered is void then.
         on_part: Told of every part when it has arrived. Both are called in the event loop and must neither block nor
             raise.
+        keeps_parts: Whether parts stay with the server when the upload fails, and are not sent again. False: what is
+            remembered only serves to recognise an upload that was completed by somebody who could not say so any more.
     """
 
     upload_id: str = ""
@@ -55,3 +57,4 @@ class Resume:
     parts: Sequence[SentPart] = ()
     on_begin: Callable[[str, int], None] | None = None
     on_part: Callable[[SentPart], None] | None = None
+    keeps_parts: bool = True

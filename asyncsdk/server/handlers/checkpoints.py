@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -19,6 +20,9 @@ from asyncsdk.protocol.checkpoints import (
     PrepareCheckpoint,
     PrepareCheckpointDownload,
     PreparedCheckpointDownload,
+    PruneCheckpoints,
+    PrunedCheckpoints,
+    Retention,
 )
 from asyncsdk.protocol.uploads import PreparedUpload
 from asyncsdk.server.handlers.blobs import StoredBlobs, add_blobs, drop_references, has_arrived, new_blob
@@ -32,6 +36,9 @@ from asyncsdk.server.schema import blobs, checkpoints, models
 __all__: list[str] = []
 
 _record = partial(to_record, CheckpointRecord)
+
+_MAX_IDS = 1000
+"""Rows named by one statement."""
 
 _LISTING = Listing(
     fields={
@@ -61,9 +68,9 @@ def _of_model(model_id: str) -> Select[Any]:
 
 
 def _fetch(context: Context, model_id: str, checkpoint_id: str) -> Row[Any]:
+    fetch(context, models, model_id, "model")
     row = context.connection.execute(_of_model(model_id).where(checkpoints.c.id == checkpoint_id)).first()
     if row is None:
-        fetch(context, models, model_id, "model")
         raise NotFound(f"model {model_id} has no checkpoint {checkpoint_id}")
     return row
 
@@ -107,6 +114,8 @@ def commit_checkpoint(context: Context, message: CommitCheckpoint) -> Checkpoint
         if message.epoch is not None:
             _remove(context, (checkpoints.c.model_id == model.id) & (checkpoints.c.epoch == message.epoch))
         _insert(context, message, object_id)
+        if model.retention is not None:
+            _remove_rows(context, _not_kept(context, model.id, Retention.model_validate(model.retention)))
     return _record(_fetch(context, model.id, message.checkpoint_id))
 
 
@@ -137,9 +146,41 @@ def _insert(context: Context, message: CommitCheckpoint, object_id: str) -> None
 
 def _remove(context: Context, condition: Any) -> None:
     found = context.connection.execute(select(checkpoints.c.id, checkpoints.c.blob_id).where(condition)).all()
-    if found:
-        context.connection.execute(delete(checkpoints).where(checkpoints.c.id.in_([row.id for row in found])))
-        drop_references(context.connection, [row.blob_id for row in found])
+    _remove_rows(context, found)
+
+
+def _remove_rows(context: Context, rows: Sequence[Any]) -> None:
+    for start in range(0, len(rows), _MAX_IDS):
+        ids = [row.id for row in rows[start : start + _MAX_IDS]]
+        context.connection.execute(delete(checkpoints).where(checkpoints.c.id.in_(ids)))
+    drop_references(context.connection, [row.blob_id for row in rows])
+
+
+def _not_kept(context: Context, model_id: str, retention: Retention) -> list[Row[Any]]:
+    """Return id and blob of the checkpoints of older epochs that a policy lets go, in order of commit."""
+    if retention.keep_last is None and retention.keep_every is None:
+        return []
+    # What is decided by and no more: this runs with every commit, and a row may hold ten thousand metrics.
+    columns = (getattr(checkpoints.c, name) for name in ("id", "blob_id", "epoch", "is_best", "is_final"))
+    newest = select(*columns).where(checkpoints.c.model_id == model_id).order_by(checkpoints.c.sequence.desc())
+    found = context.connection.execute(newest).all()
+    kept = {row.id for row in found[:1]}  # the last one, whether it has an epoch or not
+    of_epochs = [row for row in found if row.epoch is not None]
+    if retention.keep_last is not None:
+        kept.update(row.id for row in of_epochs[: retention.keep_last])
+    if retention.keep_every is not None:
+        kept.update(row.id for row in of_epochs if row.epoch % retention.keep_every == 0)
+    gone = [row for row in of_epochs if row.id not in kept and not row.is_best and not row.is_final]
+    return gone[::-1]
+
+
+def _records(context: Context, model_id: str, rows: Sequence[Any]) -> tuple[CheckpointRecord, ...]:
+    found: dict[str, CheckpointRecord] = {}
+    for start in range(0, len(rows), _MAX_IDS):
+        ids = [row.id for row in rows[start : start + _MAX_IDS]]
+        chosen = context.connection.execute(_of_model(model_id).where(checkpoints.c.id.in_(ids)))
+        found.update((row.id, _record(row)) for row in chosen)
+    return tuple(found[row.id] for row in rows)
 
 
 @handles(ListCheckpoints, role="viewer")
@@ -180,6 +221,22 @@ def delete_checkpoint(context: Context, message: DeleteCheckpoint) -> Empty:
     row = _fetch(context, message.model_id, message.checkpoint_id)
     _remove(context, checkpoints.c.id == row.id)
     return Empty()
+
+
+@handles(PruneCheckpoints, role="editor", writes=True)
+def prune_checkpoints(context: Context, message: PruneCheckpoints) -> PrunedCheckpoints:
+    model = fetch(context, models, message.model_id, "model")
+    if message.keep_last is not None or message.keep_every is not None:
+        retention = Retention(keep_last=message.keep_last, keep_every=message.keep_every)
+    elif model.retention is not None:
+        retention = Retention.model_validate(model.retention)
+    else:
+        raise BadRequest("the model has no retention of its own; say what stays by keep_last or keep_every")
+    gone = _not_kept(context, model.id, retention)
+    entries = _records(context, model.id, gone)
+    if not message.dry_run:
+        _remove_rows(context, gone)
+    return PrunedCheckpoints(entries=entries)
 
 
 @handles(PrepareCheckpointDownload, role="viewer")

@@ -1,4 +1,4 @@
-"""Datasets: create, get, list, update, delete."""
+"""Datasets: create, get, list, update, delete, restore."""
 
 from __future__ import annotations
 
@@ -16,12 +16,14 @@ from asyncsdk.protocol.datasets import (
     DeleteDataset,
     GetDataset,
     ListDatasets,
+    RestoreDataset,
     UpdateDataset,
 )
 from asyncsdk.server.handlers import removal
 from asyncsdk.server.handlers.entities import add, change, fetch, repeated, to_record
 from asyncsdk.server.handlers.projects import project_for
 from asyncsdk.server.handlers.registry import Context, handles
+from asyncsdk.server.handlers.soft_deletes import listed, restore, soft_delete, taken
 from asyncsdk.server.listing import Field, Listing, list_page
 from asyncsdk.server.schema import datasets, projects
 
@@ -41,6 +43,8 @@ _LISTING = Listing(
         "size_bytes": Field(datasets.c.size_bytes, "number"),
         "created_at": Field(datasets.c.created_at, "number"),
         "updated_at": Field(datasets.c.updated_at, "number"),
+        "archive_filename": Field(datasets.c.archive_filename, is_nullable=True),
+        "deleted_at": Field(datasets.c.deleted_at, "number", is_nullable=True),
         "created_by": Field(datasets.c.created_by, is_nullable=True),
     },
     metadata=datasets.c.metadata,
@@ -73,7 +77,7 @@ def create_dataset(context: Context, message: CreateDataset) -> DatasetRecord:
     if (row := repeated(context, datasets, message.dataset_id, "dataset", **same)) is not None:
         return _record(row)
     if (row := _named(context, project_id, message.name)) is not None:
-        if message.exist_ok:
+        if message.exist_ok and row.deleted_at is None:
             return _record(row)
         raise _taken(message.name, row)
     values = {
@@ -94,9 +98,9 @@ def get_dataset(context: Context, message: GetDataset) -> DatasetRecord:
 
 @handles(ListDatasets, role="viewer")
 def list_datasets(context: Context, message: ListDatasets) -> Page[DatasetRecord]:
-    statement = select(datasets)
+    statement = listed(select(datasets), datasets, deleted=message.deleted)
     if message.project_id is not None:
-        fetch(context, projects, message.project_id, "project")
+        fetch(context, projects, message.project_id, "project", with_deleted=message.deleted)
         statement = statement.where(datasets.c.project_id == message.project_id)
     return list_page(context.connection, _LISTING, statement, message, _record)
 
@@ -116,8 +120,20 @@ def update_dataset(context: Context, message: UpdateDataset) -> DatasetRecord:
 
 @handles(DeleteDataset, role="editor", writes=True)
 def delete_dataset(context: Context, message: DeleteDataset) -> Empty:
-    removal.delete_dataset(context, fetch_writable_dataset(context, message.dataset_id).id)
+    dataset = fetch(context, datasets, message.dataset_id, "dataset", with_deleted=message.hard)
+    if dataset.is_readonly:
+        raise _readonly(dataset)
+    if message.hard:
+        removal.delete_dataset(context, dataset.id)
+    else:
+        soft_delete(context, datasets, dataset.id)
     return Empty()
+
+
+@handles(RestoreDataset, role="editor", writes=True)
+def restore_dataset(context: Context, message: RestoreDataset) -> DatasetRecord:
+    restore(context, datasets, message.dataset_id, "dataset")
+    return _record(fetch_dataset(context, message.dataset_id))
 
 
 def _readonly(row: Row[Any]) -> Conflict:
@@ -130,4 +146,4 @@ def _named(context: Context, project_id: str, name: str) -> Row[Any] | None:
 
 
 def _taken(name: str, row: Row[Any]) -> Conflict:
-    return Conflict(f"there is a dataset named {name!r} in this project already", ids=(row.id,))
+    return taken("dataset", name, row, " in this project")

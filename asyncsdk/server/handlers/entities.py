@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Row, Table, insert, select, update
 
 from asyncsdk.errors import BadRequest, Conflict, NotFound
-from asyncsdk.protocol.base import EntityRecord, Message
+from asyncsdk.protocol.base import EntityRecord, Message, Value
 from asyncsdk.server.handlers.registry import Context
 
 __all__ = ["add", "change", "fetch", "history_fields", "milliseconds", "repeated", "to_record"]
@@ -17,8 +17,18 @@ __all__ = ["add", "change", "fetch", "history_fields", "milliseconds", "repeated
 E = TypeVar("E", bound=EntityRecord)
 
 
-def fetch(context: Context, table: Table, entity_id: str, kind: str, **scope: str) -> Row[Any]:
+def fetch(
+    context: Context, table: Table, entity_id: str, kind: str, *, with_deleted: bool = False, **scope: str
+) -> Row[Any]:
     """Return the row of an id, within *scope* (column and value).
+
+    Args:
+        context: Of the message.
+        table: Where to look.
+        entity_id: The id.
+        kind: What it is the id of, for the error.
+        with_deleted: Also when it was deleted softly; else such a row is not there.
+        scope: Columns and the values they must have.
 
     Raises:
         NotFound: There is none.
@@ -27,7 +37,7 @@ def fetch(context: Context, table: Table, entity_id: str, kind: str, **scope: st
     for name, value in scope.items():
         statement = statement.where(table.c[name] == value)
     row = context.connection.execute(statement).first()
-    if row is None:
+    if row is None or (not with_deleted and row._mapping.get("deleted_at") is not None):
         raise NotFound(f"there is no {kind} {entity_id}")
     return row
 
@@ -46,13 +56,17 @@ def repeated(context: Context, table: Table, entity_id: str | None, kind: str, *
     """Return the row that an earlier create with this id made; None when this is the first.
 
     Raises:
-        Conflict: The id belongs to something else: one of *same* (column and value) differs.
+        Conflict: The id belongs to something else: one of *same* (column and value) differs, or it was deleted softly.
     """
     if entity_id is None:
         return None
     row = context.connection.execute(select(table).where(table.c.id == entity_id)).first()
-    if row is not None and any(row._mapping[name] != value for name, value in same.items()):
+    if row is None:
+        return None
+    if any(row._mapping[name] != value for name, value in same.items()):
         raise Conflict(f"the id {entity_id} belongs to another {kind}", ids=(entity_id,))
+    if row._mapping.get("deleted_at") is not None:
+        raise Conflict(f"the id {entity_id} belongs to a {kind} that was deleted; restore it", ids=(entity_id,))
     return row
 
 
@@ -109,6 +123,8 @@ def change(
 
 
 def _as_stored(value: Any) -> Any:
+    if isinstance(value, Value):
+        return value.model_dump(mode="json")
     return list(value) if isinstance(value, tuple) else value
 
 

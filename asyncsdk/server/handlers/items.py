@@ -24,7 +24,7 @@ from asyncsdk.server.handlers.datasets import fetch_dataset, fetch_writable_data
 from asyncsdk.server.handlers.entities import change, to_record
 from asyncsdk.server.handlers.registry import Context, handles
 from asyncsdk.server.listing import Field, Listing, list_page
-from asyncsdk.server.schema import blobs, datasets, items, predictions
+from asyncsdk.server.schema import blobs, datasets, item_annotations, items, predictions
 
 __all__: list[str] = []
 
@@ -56,9 +56,9 @@ def _of_dataset(dataset_id: str) -> Select[Any]:
 
 
 def _fetch(context: Context, dataset_id: str, item_id: str) -> Row[Any]:
+    fetch_dataset(context, dataset_id)
     row = context.connection.execute(_of_dataset(dataset_id).where(items.c.id == item_id)).first()
     if row is None:
-        fetch_dataset(context, dataset_id)
         raise NotFound(f"dataset {dataset_id} has no item {item_id}")
     return row
 
@@ -92,7 +92,9 @@ def delete_items(context: Context, message: DeleteItems) -> DeletedItems:
     if not found:
         return DeletedItems(count=0)
     removal.release(context, items, items.c.blob_id, chosen)
-    context.connection.execute(delete(predictions).where(predictions.c.item_id.in_([row.id for row in found])))
+    ids = [row.id for row in found]
+    context.connection.execute(delete(predictions).where(predictions.c.item_id.in_(ids)))
+    context.connection.execute(delete(item_annotations).where(item_annotations.c.item_id.in_(ids)))
     context.connection.execute(delete(items).where(chosen))
     context.connection.execute(
         update(datasets)

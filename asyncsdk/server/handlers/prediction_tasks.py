@@ -106,6 +106,7 @@ def delete_task(context: Context, message: DeletePredictionTask) -> Empty:
 
 
 def _fetch(context: Context, message: GetPredictionTask | UpdatePredictionTask | DeletePredictionTask) -> Row[Any]:
+    fetch_dataset(context, message.dataset_id)
     return fetch(context, tasks, message.task_id, "prediction task", dataset_id=message.dataset_id)
 
 

@@ -39,7 +39,7 @@ _LISTING = Listing(
         "updated_at": Field(predictions.c.updated_at, "number"),
     },
     default_sort=("position",),
-    tie="position",
+    tie=("position",),
 )
 
 

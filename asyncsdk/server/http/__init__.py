@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from asyncsdk.errors import ConfigError
 from asyncsdk.server.objects.clouds.location import Location
+
+if TYPE_CHECKING:
+    from asyncsdk.server.http.app import OpenDoor  # needs the extra
 
 __all__ = ["serve"]
 
@@ -19,6 +23,9 @@ def serve(
     public_url: str | None = None,
     objects: str | None = None,
     objects_endpoint: str | None = None,
+    doors: Mapping[str, OpenDoor] | None = None,
+    door_ports: Mapping[str, int] | None = None,
+    on_door: Callable[[str, str], None] | None = None,
     on_ready: Callable[[str], None],
 ) -> None:
     """Serve the platform in *folder* over HTTP until SIGINT or SIGTERM; prints nothing.
@@ -35,6 +42,10 @@ def serve(
         objects: The bucket that keeps the objects, ``s3://bucket/prefix``; None: wherever they are, in the folder when
             it is new.
         objects_endpoint: URL of the bucket's service; None: the cloud's own, or the one that was given before.
+        doors: What opens each of the doors, by its name (`asyncsdk.server.doors.registry.find_doors`); they are at
+            ``/doors/NAME``.
+        door_ports: Doors that have a port of their own as well, where they are at the root; 0 takes a free one.
+        on_door: Called with the name and the URL of each door, before *on_ready*.
         on_ready: Called once with the server's URL when it answers.
 
     Raises:
@@ -49,4 +60,14 @@ def serve(
             raise
         raise ConfigError(f"serving needs {error.name}; install it with: pip install 'asyncsdk[server]'") from error
     bucket = None if objects is None else Location.parse(objects, objects_endpoint)
-    run(folder, host, port, public_url=public_url, objects=bucket, on_ready=on_ready)
+    run(
+        folder,
+        host,
+        port,
+        public_url=public_url,
+        objects=bucket,
+        doors=doors,
+        door_ports=door_ports,
+        on_door=on_door,
+        on_ready=on_ready,
+    )

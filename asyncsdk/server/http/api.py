@@ -20,9 +20,12 @@ from asyncsdk.errors import BadRequest, Unauthenticated
 from asyncsdk.protocol.base import Message
 from asyncsdk.server.http.bodies import read_body
 from asyncsdk.server.http.replies import MethodNotAllowed, Receive, Scope, Send, header, send_reply
+from asyncsdk.server.objects.arrivals import Arrival
+from asyncsdk.server.objects.clouds.passing import PassingArrival
 from asyncsdk.server.objects.local import LocalObjects
 from asyncsdk.server.objects.minting import Minter
 from asyncsdk.server.objects.signing import Signer
+from asyncsdk.server.objects.store import ObjectStore
 
 __all__ = [
     "API_PREFIX",
@@ -30,6 +33,7 @@ __all__ = [
     "MessageEndpoint",
     "MessageHandler",
     "endpoints",
+    "own_url",
     "read_message",
     "reply_adapter",
 ]
@@ -54,11 +58,18 @@ class MessageHandler(Protocol):
         """The object store behind this server's own signed URLs."""
 
     @property
+    def store(self) -> ObjectStore:
+        """Where objects are kept: `objects`, or a bucket."""
+
+    @property
     def signer(self) -> Signer:
         """Makes and checks upload keys and object URLs."""
 
     def minter(self, base_url: str | None) -> Minter:
         """Return what mints targets and origins; *base_url* is how the client reaches this server."""
+
+    def arrival(self, object_id: str) -> Arrival | PassingArrival:
+        """Return what takes the bytes of an object that comes through a door."""
 
     def authenticate(self, token: str) -> Any:
         """Return the principal that *token* belongs to; None when it is nobody's."""
@@ -111,7 +122,7 @@ class MessageEndpoint:
         body = b""
         if message_type.route.has_body:
             body = await read_body(scope, receive, limit=MAX_BODY_BYTES)
-        minter = self._backend.minter(self._base_url or _own_url(scope))
+        minter = self._backend.minter(self._base_url or own_url(scope))
 
         def answer() -> bytes:
             message = read_message(message_type, scope["path_params"], scope["query_string"], body)
@@ -193,7 +204,12 @@ def _bearer_token(scope: Scope) -> str:
     return token.strip()
 
 
-def _own_url(scope: Scope) -> str:
+def own_url(scope: Scope) -> str:
+    """Return scheme, host and port of this server as the client wrote them.
+
+    Raises:
+        BadRequest: The header ``Host`` names no host.
+    """
     host = (header(scope, b"host") or b"").decode("latin-1")
     if not _HOST.fullmatch(host):
         raise BadRequest("the header Host must be a host name or address, with or without a port")

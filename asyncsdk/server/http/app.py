@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
 from anyio import CapacityLimiter
@@ -32,9 +32,16 @@ from asyncsdk.server.http.replies import (
 )
 from asyncsdk.server.objects.signing import OBJECTS_PATH
 
-__all__ = ["App"]
+__all__ = ["DOORS_PATH", "ASGIApplication", "App", "OpenDoor"]
 
 ASGIApplication = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+OpenDoor = Callable[[MessageHandler, CapacityLimiter, str | None], ASGIApplication]
+"""Makes a door, which speaks another service's protocol at its root: from what handles messages, what bounds how many
+are in threads at once, and what minted URLs start with (None: the request's own scheme and ``Host``)."""
+
+DOORS_PATH = "/doors/"
+"""Path of every door, followed by its name."""
 
 logger = logging.getLogger("asyncsdk.server")
 
@@ -48,9 +55,16 @@ class App:
     Args:
         backend: Handles the messages.
         public_url: What minted URLs start with; None takes the request's own scheme and ``Host``.
+        doors: What opens each of the doors, by its name; they are at ``/doors/NAME``.
     """
 
-    def __init__(self, backend: MessageHandler, *, public_url: str | None = None) -> None:
+    def __init__(
+        self,
+        backend: MessageHandler,
+        *,
+        public_url: str | None = None,
+        doors: Mapping[str, OpenDoor] | None = None,
+    ) -> None:
         self._uploads = UploadEndpoint(backend.objects, backend.signer)
         messages = [message for message in all_messages() if message in backend.handled]
         self._document = openapi_document(messages)
@@ -62,13 +76,31 @@ class App:
         ordered = sorted(api.items(), key=lambda pair: pair[0].count("{"))
         routes = [Route(path, _Endpoint(page, ("GET", "HEAD"))) for path, page in pages.items()]
         routes += [Route(path, _Endpoint(endpoint)) for path, endpoint in ordered]
+        self._doors = {name: opened(backend, limiter, public_url) for name, opened in (doors or {}).items()}
         self._router = Router(routes, redirect_slashes=False, default=_not_found)
 
     def close(self) -> None:
         """Wait for threads that move bytes and end them."""
         self._uploads.close()
 
+    def door(self, name: str) -> ASGIApplication:
+        """Return the application that has one of the doors at its root."""
+        opened = self._doors[name]
+
+        async def at_root(scope: Scope, receive: Receive, send: Send) -> None:
+            await self._answer(opened, scope, receive, send)
+
+        return at_root
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        name, slash, rest = scope["path"].removeprefix(DOORS_PATH).partition("/")
+        if scope["path"].startswith(DOORS_PATH) and name in self._doors:
+            inner = {**scope, "path": slash + rest or "/", "root_path": f"{DOORS_PATH}{name}"}
+            await self._answer(self._doors[name], inner, receive, send)
+        else:
+            await self._answer(self._router, scope, receive, send)
+
+    async def _answer(self, application: ASGIApplication, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             raise RuntimeError(f"this application speaks HTTP, not {scope['type']}")
         request_id = request_id_of(scope)
@@ -85,7 +117,7 @@ class App:
             if scope["path"].startswith(OBJECTS_PATH):
                 await self._uploads(scope, receive, send_named)
             else:
-                await self._router(scope, receive, send_named)
+                await application(scope, receive, send_named)
         except ClientGone:
             logger.debug("request %s: %s %s: the client is gone", request_id, scope["method"], scope["path"])
         except AsyncSDKError as error:

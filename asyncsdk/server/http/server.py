@@ -9,7 +9,7 @@ import resource
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,7 +21,7 @@ from anyio import to_thread
 from asyncsdk.errors import ConfigError
 from asyncsdk.server.backend import Backend
 from asyncsdk.server.http.api import MessageHandler
-from asyncsdk.server.http.app import App
+from asyncsdk.server.http.app import DOORS_PATH, App, ASGIApplication, OpenDoor
 from asyncsdk.server.http.front import Front, Limits
 from asyncsdk.server.http.front.objects import ObjectBytes
 from asyncsdk.server.objects.clouds.location import Location
@@ -52,17 +52,38 @@ class HttpServer:
         host: Name or address to listen on.
         port: Port to listen on; 0 takes a free one.
         public_url: What clients call the server, when that is not the ``Host`` they send (a proxy in front).
+        doors: What opens each of the doors, by its name.
+        door_ports: Doors that have a port of their own as well, where they are at the root; 0 takes a free one.
+
+    Attributes:
+        url: Where it listens.
+        door_urls: Where each door is: on its own port, when it has one.
 
     Raises:
         ConfigError: There is no such address here, or the port is taken.
     """
 
     def __init__(
-        self, backend: MessageHandler, *, host: str = "127.0.0.1", port: int = 8750, public_url: str | None = None
+        self,
+        backend: MessageHandler,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 8750,
+        public_url: str | None = None,
+        doors: Mapping[str, OpenDoor] | None = None,
+        door_ports: Mapping[str, int] | None = None,
     ) -> None:
         self._backend = backend
-        self._app = App(backend, public_url=None if public_url is None else check_public_url(public_url))
+        checked_url = None if public_url is None else check_public_url(public_url)
+        self._app = App(backend, public_url=checked_url, doors=doors)
         self._socket = _listen(host, port)
+        self._door_sockets: dict[str, socket.socket] = {}
+        try:
+            for name, door_port in (door_ports or {}).items():
+                self._door_sockets[name] = _listen(host, door_port)
+        except ConfigError:
+            self._close_sockets()
+            raise
         threads = min(32, 4 * (os.cpu_count() or 1))
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="asyncsdk-objects")
         self._lock = threading.RLock()  # a signal may come while this very thread holds it
@@ -70,8 +91,9 @@ class HttpServer:
         self._should_stop = False
         self._stopping = asyncio.Event()
         self._forced = asyncio.Event()
-        bound_host, bound_port = self._socket.getsockname()[:2]
-        self.url = f"http://{f'[{bound_host}]' if ':' in bound_host else bound_host}:{bound_port}"
+        self.url = _url_of(self._socket)
+        self.door_urls = {name: f"{checked_url or self.url}{DOORS_PATH}{name}" for name in doors or {}}
+        self.door_urls |= {name: _url_of(listening) for name, listening in self._door_sockets.items()}
 
     def run(self, on_ready: Callable[[str], None] | None = None) -> None:
         """Serve until `stop`, or SIGINT or SIGTERM when this is the main thread; returns when all is shut down.
@@ -93,27 +115,36 @@ class HttpServer:
 
     def close(self) -> None:
         """Close the socket and end the threads; `run` does so itself."""
-        self._socket.close()
+        self._close_sockets()
         self._pool.shutdown(wait=True)
         self._app.close()
 
+    def _close_sockets(self) -> None:
+        for listening in (self._socket, *self._door_sockets.values()):
+            listening.close()
+
     async def _serve(self, on_ready: Callable[[str], None] | None) -> None:
-        limits = Limits(head_seconds=KEEP_ALIVE_SECONDS, idle_seconds=IDLE_SECONDS, connections=connection_limit())
+        connections = connection_limit() // (1 + len(self._door_sockets))
+        limits = Limits(head_seconds=KEEP_ALIVE_SECONDS, idle_seconds=IDLE_SECONDS, connections=connections)
         objects = ObjectBytes(self._backend.objects, self._backend.signer)
-        front = Front(self._socket, self._app, objects, self._pool, limits)
+        served: list[tuple[socket.socket, ASGIApplication]] = [(self._socket, self._app)]
+        served += [(listening, self._app.door(name)) for name, listening in self._door_sockets.items()]
+        fronts = [Front(listening, app, objects, self._pool, limits) for listening, app in served]
         with self._lock:
             self._loop = asyncio.get_running_loop()
             if self._should_stop:
                 self._stopping.set()
         sweeper = asyncio.create_task(_sweep_daily(self._backend))
         try:
-            front.start()
+            for front in fronts:
+                front.start()
             if on_ready is not None:
                 on_ready(self.url)
             await self._stopping.wait()
         finally:
             sweeper.cancel()
-            await front.shut_down(seconds=SHUTDOWN_SECONDS, force=self._forced)
+            ending = [front.shut_down(seconds=SHUTDOWN_SECONDS, force=self._forced) for front in fronts]
+            await asyncio.gather(*ending)
             with self._lock:
                 self._loop = None
             with suppress(asyncio.CancelledError):
@@ -155,6 +186,9 @@ def serve(
     *,
     public_url: str | None = None,
     objects: Location | None = None,
+    doors: Mapping[str, OpenDoor] | None = None,
+    door_ports: Mapping[str, int] | None = None,
+    on_door: Callable[[str, str], None] | None = None,
     on_ready: Callable[[str], None],
 ) -> None:
     """Serve the platform in *folder*; see `asyncsdk.server.http.serve`."""
@@ -162,9 +196,22 @@ def serve(
     backend = Backend.open(folder, objects)
     try:
         backend.server_token()  # made on the first start, so that somebody can log in
-        HttpServer(backend, host=host, port=port, public_url=public_url).run(on_ready)
+        server = HttpServer(backend, host=host, port=port, public_url=public_url, doors=doors, door_ports=door_ports)
+
+        def ready(url: str) -> None:
+            for name, door_url in server.door_urls.items():
+                if on_door is not None:
+                    on_door(name, door_url)
+            on_ready(url)
+
+        server.run(ready)
     finally:
         backend.close()
+
+
+def _url_of(listening: socket.socket) -> str:
+    host, port = listening.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def connection_limit() -> int:

@@ -52,9 +52,9 @@ class Digests:
 
     __slots__ = ("_crc32c", "_md5", "size_bytes")
 
-    def __init__(self, expected: Expected) -> None:
+    def __init__(self, expected: Expected | None) -> None:
         self._crc32c = 0
-        self._md5 = None if expected.md5 is None else hashlib.md5(usedforsecurity=False)
+        self._md5 = None if expected is None or expected.md5 is None else hashlib.md5(usedforsecurity=False)
         self.size_bytes = 0
 
     def update(self, data: bytes) -> None:
@@ -64,10 +64,11 @@ class Digests:
             self._md5.update(data)
         self.size_bytes += len(data)
 
-    def check(self, expected: Expected) -> str:
+    def check(self, expected: Expected | None) -> str:
         """Return the crc32c as eight hexadecimal digits; raises as `Expected.check`."""
         crc32c = crc32c_hex(self._crc32c)
-        expected.check(self.size_bytes, crc32c, None if self._md5 is None else self._md5.digest())
+        if expected is not None:
+            expected.check(self.size_bytes, crc32c, None if self._md5 is None else self._md5.digest())
         return crc32c
 
 
@@ -79,10 +80,10 @@ class Arrival:
     Args:
         objects: The store.
         object_id: Under which the bytes are staged.
-        expected: What they are checked against.
+        expected: What they are checked against; None when nothing is known before they end (a file in a form).
     """
 
-    def __init__(self, objects: LocalObjects, object_id: str, expected: Expected) -> None:
+    def __init__(self, objects: LocalObjects, object_id: str, expected: Expected | None) -> None:
         self._objects = objects
         self._object_id = object_id
         self._expected = expected
@@ -106,8 +107,9 @@ class Arrival:
         """
         for data in chunks:
             self._digests.update(data)
-        if self._digests.size_bytes > self._expected.size_bytes:
-            raise BadRequest(f"more than the {self._expected.size_bytes} bytes declared came", code="incomplete")
+        expected = self._expected
+        if expected is not None and self._digests.size_bytes > expected.size_bytes:
+            raise BadRequest(f"more than the {expected.size_bytes} bytes declared came", code="incomplete")
         with os_errors("destination", destination=self._object_id):
             write_all(self._descriptor, chunks)
 

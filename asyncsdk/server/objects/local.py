@@ -186,6 +186,11 @@ class LocalObjects:
         except FileNotFoundError:
             raise NotFound(f"the bytes of object {object_id} never arrived; upload them again") from None
 
+    def head(self, object_id: str, crc32c: str, count: int) -> bytes:
+        """Return the first *count* bytes of an object that arrived, or all it has; see `open_staged`."""
+        with self.open_staged(object_id, crc32c) as file:
+            return file.read(count)
+
     def publish(self, objects: Sequence[tuple[str, str]]) -> None:
         """Return when these objects, given by id and crc32c, are on disk: from then on they may be committed.
 

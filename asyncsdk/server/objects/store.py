@@ -29,6 +29,9 @@ class ObjectStore(Protocol):
     def open_staged(self, object_id: str, crc32c: str) -> BinaryIO:
         """Open an object that arrived; `NotFound` when it is not there."""
 
+    def head(self, object_id: str, crc32c: str, count: int) -> bytes:
+        """Return the first *count* bytes of an object that arrived, or all it has; `NotFound` when it is not there."""
+
     def publish(self, objects: Sequence[tuple[str, str]]) -> None:
         """Return when these objects are durable."""
 

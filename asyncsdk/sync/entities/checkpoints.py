@@ -86,3 +86,22 @@ class Checkpoints(BlockingTwin[AsyncCheckpoints]):
     def delete(self, checkpoint: CheckpointRecord | str) -> None:
         """Delete a checkpoint."""
         run(self._twin.delete, checkpoint)
+
+    def prune(
+        self, *, keep_last: int | None = None, keep_every: int | None = None, dry_run: bool = False
+    ) -> tuple[CheckpointRecord, ...]:
+        """Delete checkpoints of older epochs, in one transaction, and return those, in order of commit.
+
+        The best, the last and the final one stay, and those that belong to no epoch. Of the others one stays when it is
+        among the *keep_last* committed last, or *keep_every* divides its epoch. Without numbers the model's own
+        ``retention`` decides.
+
+        Args:
+            keep_last: How many of the newest stay.
+            keep_every: Epochs that this number divides stay.
+            dry_run: Delete nothing, and return what would be deleted.
+
+        Raises:
+            BadRequest: No number is given, and the model has no retention; or a number is below 1.
+        """
+        return run(self._twin.prune, keep_last=keep_last, keep_every=keep_every, dry_run=dry_run)

@@ -21,6 +21,7 @@ from asyncsdk.protocol.predictions import PredictionTaskRecord
 from asyncsdk.protocol.projects import ProjectRecord
 from asyncsdk.protocol.uploads import OnExisting
 from asyncsdk.sync.bridge import on_caller, run
+from asyncsdk.sync.entities.dataset_archives import DatasetArchive
 from asyncsdk.sync.entities.items import Items
 from asyncsdk.sync.entities.predictions import Predictions, PredictionTasks
 from asyncsdk.sync.iterables import caller_iterable
@@ -30,7 +31,7 @@ from asyncsdk.sync.twins import BlockingRecord, BlockingTwin
 __all__ = ["Dataset", "Datasets"]
 
 
-class Dataset(BlockingRecord, DatasetRecord):
+class Dataset(DatasetArchive, BlockingRecord, DatasetRecord):
     """A dataset: its fields, and what can be done with it."""
 
     @property
@@ -261,9 +262,21 @@ class Dataset(BlockingRecord, DatasetRecord):
             run(self._twin.update, name=name, description=description, is_readonly=is_readonly, metadata=metadata)
         )
 
-    def delete(self) -> None:
-        """Delete the dataset with its items, prediction tasks and predictions."""
-        run(self._twin.delete)
+    def delete(self, *, hard: bool = True) -> None:
+        """Delete the dataset with its items and predictions; with ``hard=False`` put it out of reach until `restore`.
+
+        Out of reach its name is still taken, and it takes no uploads.
+        """
+        run(self._twin.delete, hard=hard)
+
+    def restore(self) -> Dataset:
+        """Bring the dataset back after ``delete(hard=False)`` and return it.
+
+        Raises:
+            NotFound: It was deleted for good.
+            Conflict: Its project is deleted; ``ids`` says which: restore that first.
+        """
+        return Dataset._of(run(self._twin.restore))
 
 
 class Datasets(BlockingTwin[AsyncDatasets]):
@@ -329,6 +342,7 @@ class Datasets(BlockingTwin[AsyncDatasets]):
         filter: Filter | None = None,
         sort: Sequence[str] = (),
         limit: int | None = None,
+        deleted: bool = False,
     ) -> Pages[Dataset]:
         """List datasets, lazily, by name unless sorted otherwise.
 
@@ -337,12 +351,19 @@ class Datasets(BlockingTwin[AsyncDatasets]):
             filter: Which ones; None for all.
             sort: Field names, ``-`` before one that goes down.
             limit: How many at most.
+            deleted: List those that were deleted with ``hard=False`` instead.
         """
-        return Pages(self._twin.list(project=project, filter=filter, sort=sort, limit=limit), Dataset._of)
+        return Pages(
+            self._twin.list(project=project, filter=filter, sort=sort, limit=limit, deleted=deleted), Dataset._of
+        )
 
-    def delete(self, dataset: DatasetRecord | str) -> None:
-        """Delete a dataset with its items, prediction tasks and predictions."""
-        run(self._twin.delete, dataset)
+    def delete(self, dataset: DatasetRecord | str, *, hard: bool = True) -> None:
+        """Delete a dataset with its items and predictions; with ``hard=False`` put it out of reach until `restore`."""
+        run(self._twin.delete, dataset, hard=hard)
+
+    def restore(self, dataset: DatasetRecord | str) -> Dataset:
+        """Bring a dataset back after ``delete(hard=False)``; as `Dataset.restore`."""
+        return Dataset._of(run(self._twin.restore, dataset))
 
     def from_json(self, data: Mapping[str, Any]) -> Dataset:
         """Return the dataset that ``to_json`` wrote, without a request."""

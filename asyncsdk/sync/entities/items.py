@@ -14,6 +14,7 @@ from asyncsdk.domain.filters import Filter
 from asyncsdk.entities.items import AsyncItem, AsyncItems
 from asyncsdk.protocol.items import ItemRecord
 from asyncsdk.sync.bridge import run
+from asyncsdk.sync.entities.annotations import ItemAnnotations
 from asyncsdk.sync.pages import Pages
 from asyncsdk.sync.twins import BlockingRecord, BlockingTwin
 
@@ -26,6 +27,11 @@ class Item(BlockingRecord, ItemRecord):
     @property
     def _twin(self) -> AsyncItem:
         return AsyncItem._bind(self, self._client)
+
+    @property
+    def annotations(self) -> ItemAnnotations:
+        """The annotations of this item."""
+        return ItemAnnotations._of(self._twin.annotations)
 
     def download(self, destination: str | PathLike[str]) -> Path:
         """Download the object into a file and return its path.
@@ -58,7 +64,7 @@ class Item(BlockingRecord, ItemRecord):
         return Item._of(run(self._twin.update, metadata=metadata))
 
     def delete(self) -> None:
-        """Delete the item with its predictions."""
+        """Delete the item with its predictions and annotations."""
         run(self._twin.delete)
 
 

@@ -1,31 +1,32 @@
 # Generated from asyncsdk/entities/models.py: change that file, then run
 #     python -m asyncsdk.sync.generate
 
-"""Models, and the verbs that move their checkpoints."""
+"""Models: their fields, who trains them, and how they are found, changed and deleted."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from os import PathLike
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from asyncsdk.domain.filters import Filter
-from asyncsdk.engine import EventCallback, ProgressCallback, Source
 from asyncsdk.entities.models import AsyncModel, AsyncModels
-from asyncsdk.entities.verifying import ComparisonCallback, Verification
-from asyncsdk.protocol.checkpoints import WhichCheckpoint
+from asyncsdk.protocol.checkpoints import Retention
+from asyncsdk.protocol.datasets import DatasetRecord
 from asyncsdk.protocol.models import ModelRecord
 from asyncsdk.protocol.projects import ProjectRecord
-from asyncsdk.sync.bridge import on_caller, run
-from asyncsdk.sync.entities.checkpoints import Checkpoint, Checkpoints
-from asyncsdk.sync.iterables import caller_stream
+from asyncsdk.sync.bridge import run
+from asyncsdk.sync.entities.agents import Agents
+from asyncsdk.sync.entities.metrics import Metrics
+from asyncsdk.sync.entities.model_checkpoints import ModelCheckpoints
+from asyncsdk.sync.entities.model_work import ModelWork
+from asyncsdk.sync.heartbeats import Heartbeat
 from asyncsdk.sync.pages import Pages
 from asyncsdk.sync.twins import BlockingRecord, BlockingTwin
 
 __all__ = ["Model", "Models"]
 
 
-class Model(BlockingRecord, ModelRecord):
+class Model(ModelCheckpoints, ModelWork, BlockingRecord, ModelRecord):
     """A model: its fields, and what can be done with it."""
 
     @property
@@ -33,129 +34,43 @@ class Model(BlockingRecord, ModelRecord):
         return AsyncModel._bind(self, self._client)
 
     @property
-    def checkpoints(self) -> Checkpoints:
-        """The checkpoints of this model."""
-        return Checkpoints._of(self._twin.checkpoints)
+    def metrics(self) -> Metrics:
+        """The metrics of this model."""
+        return Metrics._of(self._twin.metrics)
 
-    def upload_checkpoint(
-        self,
-        source: Source | Iterable[bytes],
-        *,
-        epoch: int | None = None,
-        is_best: bool = False,
-        is_final: bool = False,
-        metrics: Mapping[str, float] | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        resume: bool | str = True,
-        on_progress: ProgressCallback | None = None,
-        on_event: EventCallback | None = None,
-    ) -> Checkpoint:
-        """Upload weights and make them a checkpoint of this model.
+    @property
+    def agents(self) -> Agents:
+        """The programs that train this model."""
+        return Agents._of(self._twin.agents)
 
-        Streamed in bounded memory, large ones in several parts at once; the checksum of what was sent is compared with
-        what the platform stored. Nothing is visible before all of it arrived. Durable when it returns.
+    def heartbeat(self, *, interval: float = 300.0, on_sigterm: bool = True, name: str | None = None) -> Heartbeat:
+        """Say to the platform that this program is at work on the model, for as long as the block lasts.
+
+        The platform gives the agent its id, and says in ``status`` when it was silent for too long. A lost beat is
+        tried again and never ends anything; a last one is sent at the end of the block.
 
         Args:
-            source: A path, bytes, an open binary file or an iterable of bytes.
-            epoch: Epoch they were saved after, from 0. A checkpoint of the same epoch is replaced.
-            is_best: Whether they are the best so far; no other checkpoint is best any more.
-            is_final: Whether they are the result; no other checkpoint is final any more.
-            metrics: Finite numbers by name.
-            metadata: JSON object of your own.
-            resume: Keep a journal below ``ASYNCSDK_HOME``: the same call after a kill sends the parts that are missing,
-                and makes no second checkpoint when only the reply was lost. For a path; for other sources nothing is
-                kept. False: keep none.
-            on_progress: Told how far it is, at most every 0.1 s.
-            on_event: Told everything that happens: retries, renewals... (see `Event`).
-
-        Raises:
-            SourceNotFound, SourceUnreadable, SourceChanged: The file is not there, is a folder, changed meanwhile.
-            NotFound: The model is gone.
-        """
-        return Checkpoint._of(
-            run(
-                self._twin.upload_checkpoint,
-                caller_stream(source),
-                epoch=epoch,
-                is_best=is_best,
-                is_final=is_final,
-                metrics=metrics,
-                metadata=metadata,
-                resume=resume,
-                on_progress=on_caller(on_progress),
-                on_event=on_caller(on_event),
-            )
-        )
-
-    def download_checkpoint(
-        self,
-        destination: str | PathLike[str],
-        *,
-        which: WhichCheckpoint | int = "best",
-        resume: bool | str = True,
-        on_progress: ProgressCallback | None = None,
-        on_event: EventCallback | None = None,
-    ) -> Checkpoint:
-        """Download weights into a file, large ones in several ranges at once.
-
-        The file appears under its name only when all bytes are there and their checksum is right. A file that stands
-        there is replaced.
-
-        Args:
-            destination: The file; in a folder that exists, the file takes the name it was uploaded under.
-            which: ``best``, ``last`` (committed last), ``final``, or the number of an epoch.
-            resume: Keep a journal below ``ASYNCSDK_HOME``, and the half-received file, when it is stopped: the same
-                call fetches the ranges that are missing. False: keep none, and nothing of a failed download.
-            on_progress: Told how far it is, at most every 0.1 s.
-            on_event: Told everything that happens: retries, renewals... (see `Event`).
+            interval: Seconds between two beats. The agent is lost after three of them without one.
+            on_sigterm: Send a last beat on SIGTERM, too, within 2 s; then the signal takes its course as if it had come
+                then: the program's own handler runs, or the process ends by it. For a block that is entered on the main
+                thread; elsewhere, and with False, no signal is touched.
+            name: What the agent is called; None: ``python-3.11.7-colab``, ``...-jupyter`` or ``...-local``.
 
         Returns:
-            The checkpoint that was downloaded.
+            The block, which can be entered again after its end; ``start()`` and ``stop()`` do the same.
 
         Raises:
-            NotFound: There is no such checkpoint.
-            DestinationFull, DestinationUnwritable: It cannot be written there.
+            BadRequest: The interval is not more than 0, or over a week.
         """
-        return Checkpoint._of(
-            run(
-                self._twin.download_checkpoint,
-                destination,
-                which=which,
-                resume=resume,
-                on_progress=on_caller(on_progress),
-                on_event=on_caller(on_event),
-            )
-        )
+        return Heartbeat._of(self._twin.heartbeat(interval=interval, on_sigterm=on_sigterm, name=name))
 
-    def verify_checkpoint(
-        self,
-        file: str | PathLike[str],
-        *,
-        which: WhichCheckpoint | int = "best",
-        on_progress: ProgressCallback | None = None,
-        on_comparison: ComparisonCallback | None = None,
-    ) -> Verification:
-        """Compare a file with a checkpoint by size and crc32c, without moving or changing anything.
-
-        Args:
-            file: The file; in a folder that exists, the one with the name the checkpoint was uploaded under.
-            which: ``best``, ``last`` (committed last), ``final``, or the number of an epoch.
-            on_progress: Told how far it is, at most every 0.1 s.
-            on_comparison: Told what was found.
-
-        Returns:
-            One object: the same, or the difference; ``ok``, ``raise_for_differences()``.
+    def dataset_url(self) -> str:
+        """Return a URL under which anybody can read the archive of the model's dataset for a while; as `weights_url`.
 
         Raises:
-            NotFound: There is no such checkpoint.
+            NotFound: The model is linked to no dataset, or that has no archive.
         """
-        return run(
-            self._twin.verify_checkpoint,
-            file,
-            which=which,
-            on_progress=on_caller(on_progress),
-            on_comparison=on_caller(on_comparison),
-        )
+        return run(self._twin.dataset_url)
 
     def refresh(self) -> Model:
         """Return the model as it is now."""
@@ -169,9 +84,14 @@ class Model(BlockingRecord, ModelRecord):
         framework: str | None = None,
         labels: Mapping[str, int] | None = None,
         config: Mapping[str, Any] | None = None,
+        retention: Retention | None = None,
+        dataset: DatasetRecord | str | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> Model:
         """Change the fields that are given and return the model as it is then.
+
+        A *retention* is applied by the next commit of a checkpoint, or by ``checkpoints.prune()``; ``Retention()``
+        keeps them all again.
 
         Raises:
             Conflict: The model changed since it was read; ``refresh()`` and try again.
@@ -184,13 +104,24 @@ class Model(BlockingRecord, ModelRecord):
                 framework=framework,
                 labels=labels,
                 config=config,
+                retention=retention,
+                dataset=dataset,
                 metadata=metadata,
             )
         )
 
-    def delete(self) -> None:
-        """Delete the model with its checkpoints."""
-        run(self._twin.delete)
+    def delete(self, *, hard: bool = True) -> None:
+        """Delete the model with its checkpoints; with ``hard=False`` put it out of reach until `restore`."""
+        run(self._twin.delete, hard=hard)
+
+    def restore(self) -> Model:
+        """Bring the model back after ``delete(hard=False)`` and return it.
+
+        Raises:
+            NotFound: It was deleted for good.
+            Conflict: Its project is deleted; ``ids`` says which: restore that first.
+        """
+        return Model._of(run(self._twin.restore))
 
 
 class Models(BlockingTwin[AsyncModels]):
@@ -201,10 +132,12 @@ class Models(BlockingTwin[AsyncModels]):
         name: str,
         *,
         project: ProjectRecord | str | None = None,
+        dataset: DatasetRecord | str | None = None,
         description: str = "",
         framework: str = "",
         labels: Mapping[str, int] | None = None,
         config: Mapping[str, Any] | None = None,
+        retention: Retention | None = None,
         metadata: Mapping[str, Any] | None = None,
         exist_ok: bool = False,
     ) -> Model:
@@ -213,10 +146,12 @@ class Models(BlockingTwin[AsyncModels]):
         Args:
             name: Need not be unique, 1 to 255 characters.
             project: The project or its id; None: the default project.
+            dataset: The dataset it is to be trained on, or its id; of any project.
             description: Free text.
             framework: What the weights are made with; free text.
             labels: Class names and their numbers.
-            config: Configuration it is made with.
+            config: Configuration it is made with; ``architecture`` of it is what `ModelRecord.architecture` tells.
+            retention: Which checkpoints of older epochs stay when a new one is committed; None: all.
             metadata: JSON object of your own.
             exist_ok: Return the model of that name in the project, unchanged, when there is one.
 
@@ -228,10 +163,12 @@ class Models(BlockingTwin[AsyncModels]):
                 self._twin.create,
                 name,
                 project=project,
+                dataset=dataset,
                 description=description,
                 framework=framework,
                 labels=labels,
                 config=config,
+                retention=retention,
                 metadata=metadata,
                 exist_ok=exist_ok,
             )
@@ -263,20 +200,28 @@ class Models(BlockingTwin[AsyncModels]):
         filter: Filter | None = None,
         sort: Sequence[str] = (),
         limit: int | None = None,
+        deleted: bool = False,
     ) -> Pages[Model]:
         """List models, lazily, newest first unless sorted otherwise.
 
         Args:
             project: Only those of a project; None for all.
-            filter: Which ones; None for all.
+            filter: Which ones; None for all. ``status`` and ``dataset_id`` are fields, too.
             sort: Field names, ``-`` before one that goes down.
             limit: How many at most.
+            deleted: List those that were deleted with ``hard=False`` instead.
         """
-        return Pages(self._twin.list(project=project, filter=filter, sort=sort, limit=limit), Model._of)
+        return Pages(
+            self._twin.list(project=project, filter=filter, sort=sort, limit=limit, deleted=deleted), Model._of
+        )
 
-    def delete(self, model: ModelRecord | str) -> None:
-        """Delete a model with its checkpoints."""
-        run(self._twin.delete, model)
+    def delete(self, model: ModelRecord | str, *, hard: bool = True) -> None:
+        """Delete a model with its checkpoints; with ``hard=False`` put it out of reach until `restore`."""
+        run(self._twin.delete, model, hard=hard)
+
+    def restore(self, model: ModelRecord | str) -> Model:
+        """Bring a model back after ``delete(hard=False)``; as `Model.restore`."""
+        return Model._of(run(self._twin.restore, model))
 
     def from_json(self, data: Mapping[str, Any]) -> Model:
         """Return the model that ``to_json`` wrote, without a request."""

@@ -6,9 +6,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 from asyncsdk.domain.filters import Filter
+from asyncsdk.entities.project_images import ImageSource
 from asyncsdk.entities.projects import AsyncProject, AsyncProjects
 from asyncsdk.protocol.projects import ProjectRecord
 from asyncsdk.sync.bridge import run
@@ -25,6 +28,32 @@ class Project(BlockingRecord, ProjectRecord):
     def _twin(self) -> AsyncProject:
         return AsyncProject._bind(self, self._client)
 
+    def upload_image(self, source: ImageSource) -> Project:
+        """Upload the picture that stands for this project, in place of the one before, and return the project.
+
+        It shows only when all of it arrived; durable when this returns.
+
+        Args:
+            source: A file, or its bytes: PNG, JPEG, GIF, WebP or BMP, told by the first bytes; at most 32 MiB.
+
+        Raises:
+            ConfigError: It is no such picture, or too large.
+            SourceNotFound, SourceUnreadable: The file is not there or cannot be read.
+        """
+        return Project._of(run(self._twin.upload_image, source))
+
+    def download_image(self, destination: str | PathLike[str]) -> Path:
+        """Download the picture of this project, verified; returns the file.
+
+        Args:
+            destination: The file; in a folder that exists, it takes the name it was uploaded under.
+
+        Raises:
+            NotFound: The project has no picture.
+            DestinationFull, DestinationUnwritable: It cannot be written there.
+        """
+        return run(self._twin.download_image, destination)
+
     def refresh(self) -> Project:
         """Return the project as it is now."""
         return Project._of(run(self._twin.refresh))
@@ -39,9 +68,22 @@ class Project(BlockingRecord, ProjectRecord):
         """
         return Project._of(run(self._twin.update, name=name, description=description, metadata=metadata))
 
-    def delete(self) -> None:
-        """Delete the project with its datasets and models."""
-        run(self._twin.delete)
+    def delete(self, *, hard: bool = True) -> None:
+        """Delete the project with its datasets and models; with ``hard=False`` put it out of reach until `restore`.
+
+        Out of reach its name is still taken, and nothing in it can be read or changed.
+        """
+        run(self._twin.delete, hard=hard)
+
+    def restore(self) -> Project:
+        """Bring the project back after ``delete(hard=False)`` and return it.
+
+        What was deleted with it comes back, too; what was deleted before it does not.
+
+        Raises:
+            NotFound: It was deleted for good.
+        """
+        return Project._of(run(self._twin.restore))
 
 
 class Projects(BlockingTwin[AsyncProjects]):
@@ -76,7 +118,7 @@ class Projects(BlockingTwin[AsyncProjects]):
         return run(self._twin.exists, name)
 
     def list(
-        self, *, filter: Filter | None = None, sort: Sequence[str] = (), limit: int | None = None
+        self, *, filter: Filter | None = None, sort: Sequence[str] = (), limit: int | None = None, deleted: bool = False
     ) -> Pages[Project]:
         """List projects, lazily, by name unless sorted otherwise.
 
@@ -84,12 +126,17 @@ class Projects(BlockingTwin[AsyncProjects]):
             filter: Which ones; None for all.
             sort: Field names, ``-`` before one that goes down.
             limit: How many at most.
+            deleted: List those that were deleted with ``hard=False`` instead.
         """
-        return Pages(self._twin.list(filter=filter, sort=sort, limit=limit), Project._of)
+        return Pages(self._twin.list(filter=filter, sort=sort, limit=limit, deleted=deleted), Project._of)
 
-    def delete(self, project: ProjectRecord | str) -> None:
-        """Delete a project with its datasets and models."""
-        run(self._twin.delete, project)
+    def delete(self, project: ProjectRecord | str, *, hard: bool = True) -> None:
+        """Delete a project with its datasets and models; with ``hard=False`` put it out of reach until `restore`."""
+        run(self._twin.delete, project, hard=hard)
+
+    def restore(self, project: ProjectRecord | str) -> Project:
+        """Bring a project back after ``delete(hard=False)``; as `Project.restore`."""
+        return Project._of(run(self._twin.restore, project))
 
     def from_json(self, data: Mapping[str, Any]) -> Project:
         """Return the project that ``to_json`` wrote, without a request."""

@@ -23,9 +23,21 @@ from asyncsdk.transport.lean.proxying import open_tunnel, proxy_headers
 from asyncsdk.transport.tls import TlsConfig
 from asyncsdk.transport.urls import Address, Proxies, Proxy, parse_proxy
 
-__all__ = ["Connector", "Link"]
+__all__ = ["LEAST_BYTES", "Connector", "Link"]
 
 _RECEIVE_BYTES = 16 * 1024
+
+_PLAIN_BYTES = 384 * 1024
+"""Of memory for a connection: a piece of a body that is sent (256 KiB) and what a thread reads ahead of it, or what a
+slow sink has yet to take (256 KiB), and a small request or reply (64 KiB)."""
+
+_TLS_BYTES = 384 * 1024
+"""On top of that for TLS: ciphertext as it came (256 KiB, of which OpenSSL makes a buffer of 341) or as it goes (twice
+112 KiB), and OpenSSL's own state (30 KiB)."""
+
+LEAST_BYTES = _PLAIN_BYTES + _TLS_BYTES
+"""Memory of one connection, whatever it leads to."""
+
 _HAS_POLL = hasattr(select, "poll")
 
 
@@ -95,6 +107,12 @@ class Connector:
         self._proxies = proxies
         self._context: ssl.SSLContext | None = None
         self._proxy_context: ssl.SSLContext | None = None
+
+    def memory_bytes(self, address: Address) -> int:
+        """Return how much memory a connection to *address* may come to use."""
+        proxy = self._proxies.for_address(address) or ""
+        layers = (address.scheme == "https") + proxy.lower().startswith("https")
+        return _PLAIN_BYTES + layers * _TLS_BYTES
 
     async def connect(self, address: Address, timeout_seconds: float) -> Link:
         """Return a new connection to *address*.

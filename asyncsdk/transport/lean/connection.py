@@ -49,6 +49,7 @@ class Connection(Delayed):
         exchange: The one under way; None: idle.
         deadlines: How long that may still take.
         served: Replies that came whole.
+        memory_bytes: What it holds of the budget, taken and given back by the pool.
     """
 
     __slots__ = (
@@ -60,6 +61,7 @@ class Connection(Delayed):
         "address",
         "heads",
         "link",
+        "memory_bytes",
         "root",
         "root_size",
         "served",
@@ -67,6 +69,7 @@ class Connection(Delayed):
 
     def __init__(self, owner: LeanTransport, address: Address, link: Link, loop: asyncio.AbstractEventLoop) -> None:
         self.address = address
+        self.memory_bytes = 0
         self.root = address.root
         self.root_size = len(self.root) - 1
         self.heads = HeadWriter(address.authority)
@@ -271,17 +274,17 @@ class Connection(Delayed):
         self.served += 1
         self.exchange = self._unfinished = None
         exchange.connection = None
-        if reusable and exchange.thread is None:
+        if reusable and exchange.thread is None and not owner.pool.is_short:
             owner.freed = self
             try:
                 exchange.succeed(reply)  # most often the next one begins in it, here
             finally:
                 if owner.freed is self:
                     owner.freed = None
-                    owner.give_back(self)
+                    owner.pool.give_back(self)
             return
         if reusable:
-            owner.give_back(self)
+            owner.pool.give_back(self)
         else:
             held, self._is_holding = self._is_holding, False
             if not self._is_sent:
@@ -376,7 +379,7 @@ class Connection(Delayed):
         self._stop_reading()
         self._reader.drop()
         self._sock.close()
-        self._owner.forget(self)
+        self._owner.pool.forget(self)
 
     def check_time(self, now: float) -> None:
         """Drop the exchange if it waits for too long."""

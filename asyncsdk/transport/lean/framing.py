@@ -33,7 +33,7 @@ class FramedSender:
         exchange: Exchange,
         pending: memoryview,
         pending_body: int,
-        borrow: Callable[[], bytearray],
+        borrow: Callable[[int], bytearray],
     ) -> None:
         body = exchange.request.body
         assert isinstance(body, FramedBody)

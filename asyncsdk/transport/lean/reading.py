@@ -14,7 +14,8 @@ __all__ = ["CacheReader"]
 _NOWAIT = getattr(os, "RWF_NOWAIT", 0)
 _SLOW_SECONDS = 0.005
 _WARM_BYTES = 4 * 1024 * 1024
-_STEP_BYTES = 256 * 1024
+_STEP_BYTES = 64 * 1024
+"""In a thread, beside the buffer of the connection, which has memory for both."""
 
 
 class CacheReader:

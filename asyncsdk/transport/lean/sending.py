@@ -23,14 +23,14 @@ from asyncsdk.transport.lean.reading import CacheReader
 if TYPE_CHECKING:
     from asyncsdk.transport.lean.pipe import TlsPipe
 
-__all__ = ["BUFFER_BYTES", "Progress", "Sender", "read_whole"]
+__all__ = ["BUFFER_BYTES", "LONG_BYTES", "PIECE_BYTES", "Progress", "Sender", "read_whole"]
 
 BUFFER_BYTES = 1024 * 1024
-_PIECE_BYTES = 256 * 1024
+PIECE_BYTES = 256 * 1024
 """Fits the processor's cache: what was read and checksummed is still there when it is sent."""
 
-_LONG_BYTES = 16 * 1024 * 1024
-"""From here on the whole buffer is sent at once: fewer wake-ups of the receiver count for more."""
+LONG_BYTES = 16 * 1024 * 1024
+"""From here on a whole megabyte is sent at once: fewer wake-ups of the receiver count for more."""
 
 _TLS_PIECE_BYTES = 7 * 16384
 _STEPS_PER_TURN = 4
@@ -61,7 +61,7 @@ class Sender:
         exchange: Told of body bytes as they leave.
         pending: Ready to go as it is: the head, or the rest of it with the start of the body.
         pending_body: How many bytes of the body *pending* stands for.
-        borrow: Gives a buffer of `BUFFER_BYTES`.
+        borrow: Gives a buffer for a body of so many bytes: `PIECE_BYTES` or more.
         body: What is sent; None: the body of the request.
     """
 
@@ -89,7 +89,7 @@ class Sender:
         exchange: Exchange,
         pending: memoryview,
         pending_body: int,
-        borrow: Callable[[], bytearray],
+        borrow: Callable[[int], bytearray],
         body: Body | None = None,
     ) -> None:
         self._sock = sock
@@ -178,8 +178,8 @@ class Sender:
 
     def _next_of_file(self, body: FileBody) -> bool:
         if self._buffer is None:
-            self._buffer = self._borrow()
-        piece = BUFFER_BYTES if self._size >= _LONG_BYTES else _PIECE_BYTES
+            self._buffer = self._borrow(self._size if self._pipe is None else 0)
+        piece = BUFFER_BYTES if self._size >= LONG_BYTES else PIECE_BYTES
         if self._pipe is not None:
             piece = _TLS_PIECE_BYTES
         view = memoryview(self._buffer)[: min(self._most or piece, piece)]
@@ -200,7 +200,7 @@ class Sender:
     def _send_file(self, body: FileBody) -> Progress | None:
         """Send from the page cache, without a look at the bytes; None: go on."""
         try:
-            count = min(self._size - self._offset, self._most or _LONG_BYTES)
+            count = min(self._size - self._offset, self._most or LONG_BYTES)
             sent = os.sendfile(self._sock.fileno(), body.fd, body.start + self._offset, count)
         except BlockingIOError:
             return Progress.FULL

@@ -6,21 +6,23 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from time import monotonic
 
 import anyio
 
 from asyncsdk.errors import ConfigError, ConnectionFailed, redact_url
 from asyncsdk.transport.base import NOT_IDEMPOTENT, Reply, Request, Timeouts
-from asyncsdk.transport.lean.connecting import Connector
+from asyncsdk.transport.lean.buffers import SPARE_BYTES
+from asyncsdk.transport.lean.connecting import LEAST_BYTES, Connector
 from asyncsdk.transport.lean.connection import Connection
 from asyncsdk.transport.lean.exchange import Exchange, Waiter
 from asyncsdk.transport.lean.heads import encode_head
-from asyncsdk.transport.lean.sending import BUFFER_BYTES
+from asyncsdk.transport.lean.pool import Pool
 from asyncsdk.transport.lean.watching import Watcher
+from asyncsdk.transport.memory import Memory
 from asyncsdk.transport.pacing import Turnstile
 from asyncsdk.transport.threads import Threads
 from asyncsdk.transport.tls import TlsConfig
@@ -48,7 +50,8 @@ class LeanTransport:
     """Sends requests over connections of its own; see `Transport` for what it promises.
 
     For one event loop: the one that is running when it is made. It must know ``add_reader`` (see `can_run`).
-    Memory: 512 KiB, and 1 MiB per body larger than 4 MiB that is being sent from a file.
+    Memory: 1 MiB, 384 KiB per connection (768 with TLS), and 1 MiB per body of 16 MiB or more that is being sent from a
+    file; drawn from a budget when there is one (`draw_on`).
 
     Args:
         timeouts: For requests that bring none.
@@ -57,6 +60,7 @@ class LeanTransport:
         threads: Where files are read that the page cache does not hold; None starts an own pool.
 
     Attributes:
+        pool: The connections, and who waits for one.
         watcher: Tells connections that there is something to read.
         freed: The connection whose exchange is being told of its end: for the next one that begins. None: there is no
             such one.
@@ -80,14 +84,10 @@ class LeanTransport:
         self.freed: Connection | None = None
         self._threads = threads or Threads(8)
         self._owns_threads = threads is None
-        self._max_idle = max_idle
         self._connector = Connector(tls or TlsConfig(), Proxies())
-        self._idle: dict[Address, list[Connection]] = {}
-        self._idle_count = 0
-        self._connections: set[Connection] = set()
-        self._connecting: set[asyncio.Task[None]] = set()
+        self.pool = Pool(self._loop, max_idle, self._connector.memory_bytes, self._connect, self._start)
+        self._connecting: dict[asyncio.Task[None], int] = {}  # with the memory of what has no connection yet
         self._working: set[asyncio.Future[None]] = set()
-        self._buffers: deque[bytearray] = deque(maxlen=4)
         self._sweep: asyncio.TimerHandle | None = None
         self._sweep_seconds = _LONGEST_SWEEP_SECONDS
         self.timed: Timeouts | None = None
@@ -142,17 +142,11 @@ class LeanTransport:
                 exchange.target = url[connection.root_size :].encode("ascii")
                 self._start(connection, exchange)
                 return
-            self.give_back(connection)
+            self.pool.give_back(connection)
         address, exchange.target = split_url(url)
         exchange.address = address
-        idle = self._idle.get(address)
-        # One that waited may have been told something that the event loop has not come to yet: its goodbye, or what
-        # would be taken for the reply to this request.
-        while idle and not idle[-1].link.is_quiet():
-            idle[-1].close()  # takes itself from the list
-        if idle:
-            connection = idle.pop()
-            self._idle_count -= 1
+        connection = None if self.pool.waiting else self.pool.take_idle(address)
+        if connection is not None:
             self._start(connection, exchange)
         else:
             size = None if request.body is None else request.body.size_bytes
@@ -160,12 +154,14 @@ class LeanTransport:
                 encode_head(request.method, exchange.target, address.authority, request.headers, size)
             except (ConfigError, TypeError):
                 raise _unsendable(request) from None
-            self._connect(exchange)
+            self.pool.ask(exchange)
 
     def abandon(self, exchange: Exchange) -> asyncio.Future[None] | None:
         """Drop *exchange* without telling it. Returns the thread that still uses its file or sink, if one does."""
-        if exchange.connecting is not None:
-            exchange.connecting.cancel()
+        connecting, exchange.connecting = exchange.connecting, None
+        if connecting is not None:
+            connecting.cancel()
+        self.pool.forsake(exchange)
         if exchange.connection is not None:
             exchange.connection.detach()
         exchange.forget_ending()
@@ -175,15 +171,22 @@ class LeanTransport:
         """See `PacedTransport`; small heads and replies without a body are not counted."""
         self.sent_pace, self.received_pace = sent, received
 
+    def draw_on(self, memory: Memory) -> None:
+        """See `BudgetedTransport`."""
+        own_bytes = 2 * _READ_BYTES + SPARE_BYTES
+        self.pool.draw_on(memory, own_bytes, own_bytes + LEAST_BYTES)
+
     def phases(self) -> dict[int, str]:
-        """Return what each request under way that has a connection waits for, by the `id` of the request.
+        """Return what each request under way waits for, by the `id` of the request.
 
         ``send``, ``reply`` (its first byte), ``head`` or ``body`` (the rest of it); ``thread``: a file that is read or
-        written.
+        written; ``memory``: for a connection, until there is memory for it. A request whose connection is being made is
+        not told of.
         """
-        return {
+        phases = {id(exchange.request): "memory" for exchange in self.pool.waiting}
+        return phases | {
             id(exchange.request): connection.deadlines.phase if exchange.thread is None else "thread"
-            for connection in self._connections
+            for connection in self.pool.connections
             if (exchange := connection.exchange) is not None
         }
 
@@ -193,9 +196,12 @@ class LeanTransport:
         What is under way fails. Returns when no thread uses a file or sink of it any more.
         """
         self._closed = True
-        for connection in list(self._connections):
+        for exchange in self.pool.close():
+            if not self._loop.is_closed():  # else nobody can be told any more
+                exchange.fail(ConnectionFailed("the transport was closed"))
+        for connection in list(self.pool.connections):
             if self._loop.is_closed():
-                connection.detach()  # nobody can be told any more
+                connection.detach()
             else:
                 connection.drop(ConnectionFailed("the transport was closed"))
         for task in self._connecting:
@@ -210,6 +216,7 @@ class LeanTransport:
             with anyio.CancelScope(shield=True):
                 await asyncio.wait(waiting)
         self.watcher.close()
+        self.pool.memory.end()
 
     async def _abandon(self, exchange: Exchange) -> None:
         connecting = exchange.connecting
@@ -243,25 +250,32 @@ class LeanTransport:
             connection.detach()
             raise
 
-    def _connect(self, exchange: Exchange) -> None:
+    def _connect(self, exchange: Exchange, memory_bytes: int) -> None:
         task = self._loop.create_task(self._connect_and_start(exchange))
         exchange.connecting = task
-        self._connecting.add(task)
-        task.add_done_callback(self._connecting.discard)
+        self._connecting[task] = memory_bytes
+        task.add_done_callback(partial(self._has_connected, exchange))
+
+    def _has_connected(self, exchange: Exchange, task: asyncio.Task[None]) -> None:
+        memory_bytes = self._connecting.pop(task)
+        if memory_bytes:
+            self.pool.not_made(memory_bytes)
+        # Told here, not in the task: one that is cancelled before its first step never runs.
+        if self._closed and exchange.connecting is task:
+            exchange.connecting = None
+            exchange.fail(ConnectionFailed("the transport was closed"))
 
     async def _connect_and_start(self, exchange: Exchange) -> None:
         timeouts = exchange.request.timeouts or self.timeouts
+        task = exchange.connecting
+        assert task is not None
         try:
             link = await self._connector.connect(exchange.address, timeouts.connect)
             connection = Connection(self, exchange.address, link, self._loop)
-            self._connections.add(connection)
+            memory_bytes, self._connecting[task] = self._connecting[task], 0
+            self.pool.made(connection, memory_bytes)
             exchange.connecting = None
             self._start(connection, exchange)
-        except asyncio.CancelledError:
-            exchange.connecting = None
-            if self._closed:
-                exchange.fail(ConnectionFailed("the transport was closed"))
-            raise
         except Exception as error:  # noqa: BLE001  # handed to whoever asked, unchanged
             exchange.connecting = None
             exchange.fail(error)
@@ -273,34 +287,7 @@ class LeanTransport:
             return
         exchange.is_repeated = True
         exchange.take_back()
-        self._connect(exchange)
-
-    def give_back(self, connection: Connection) -> None:
-        """Keep *connection* for the next request; the one used last is taken first."""
-        if self._closed:
-            connection.close()
-            return
-        connection.deadlines.since = monotonic()
-        self._idle.setdefault(connection.address, []).append(connection)
-        self._idle_count += 1
-        if self._idle_count > self._max_idle:
-            self._close_longest_idle()
-
-    def _close_longest_idle(self) -> None:
-        min(
-            (idle[0] for idle in self._idle.values() if idle), key=lambda connection: connection.deadlines.since
-        ).close()
-
-    def forget(self, connection: Connection) -> None:
-        """Count *connection*, which is closed now, no longer."""
-        self._connections.discard(connection)
-        idle = self._idle.get(connection.address)
-        if idle is not None:
-            if connection in idle:
-                idle.remove(connection)
-                self._idle_count -= 1
-            if not idle:
-                del self._idle[connection.address]
+        self.pool.ask(exchange)
 
     # --- asking before a large body is sent ------------------------------------------------------------------
 
@@ -327,14 +314,6 @@ class LeanTransport:
         return False
 
     # --- what connections share ------------------------------------------------------------------------------
-
-    def borrow(self) -> bytearray:
-        """Return a buffer for a large body."""
-        return self._buffers.pop() if self._buffers else bytearray(BUFFER_BYTES)
-
-    def lend_back(self, buffer: bytearray) -> None:
-        """Take a buffer back; a few are kept."""
-        self._buffers.append(buffer)
 
     def in_thread(self, function: Callable[[], None]) -> asyncio.Future[None]:
         """Run *function* in a thread."""
@@ -363,14 +342,14 @@ class LeanTransport:
     def _look_around(self) -> None:
         self._sweep = None
         now = monotonic()
-        for connection in list(self._connections):
+        for connection in list(self.pool.connections):
             if connection.exchange is not None:
                 connection.check_time(now)
             elif now - connection.deadlines.since > _IDLE_CONNECTION_SECONDS:
                 connection.close()
         if self._sweep is not None:
             return  # what failed just now was followed by something with limits of its own
-        if self._connections and not self._closed:
+        if self.pool.connections and not self._closed:
             self._sweep = self._loop.call_later(self._sweep_seconds, self._look_around)
         else:
             self._sweep_seconds, self.timed = _LONGEST_SWEEP_SECONDS, None

@@ -52,7 +52,9 @@ class Writer:
         framed = isinstance(exchange.request.body, FramedBody) and not pending_body
         kind = FramedSender if framed else Sender
         link = connection.link
-        self._sender: Sender | FramedSender = kind(link.sock, link.tls, exchange, pending, pending_body, owner.borrow)
+        self._sender: Sender | FramedSender = kind(
+            link.sock, link.tls, exchange, pending, pending_body, owner.pool.buffers.borrow
+        )
         self._is_watching = False
         self._is_over = False
 
@@ -99,7 +101,7 @@ class Writer:
         self._is_over = True
         buffer = self._sender.release()
         if buffer is not None:
-            self._owner.lend_back(buffer)
+            self._owner.pool.buffers.lend_back(buffer)
         self._stop_watching()
 
     def _stop_watching(self) -> None:

@@ -13,11 +13,22 @@ from asyncsdk.platforms.embedded import EmbeddedPlatform
 from asyncsdk.platforms.rest import RestPlatform
 from asyncsdk.protocol.datasets import DatasetRecord
 from tests.support.messages import Stored, new_dataset
-from tests.support.real.buckets import KINDS, CloudHome, cloud_home
+from tests.support.real.buckets import KINDS, CloudHome, cloud_home, google_server
 from tests.support.real.fixtures import azurite_server, gcs_server, rclone_server, swift_server
 from tests.support.server import RunningServer
 
-__all__ = ["azurite_server", "gcs_server", "rclone_server", "swift_server"]
+__all__ = ["azurite_server", "gcs_server", "google_server", "rclone_server", "swift_server"]
+
+_NO_EMPTY = "this emulator breaks at a PUT of an empty object; `GoogleStorage` takes it"
+
+DEVIATIONS = {
+    ("gcs", "test_a_folder_comes_back_byte_for_byte"): _NO_EMPTY,
+    ("gcs", "test_a_served_folder_keeps_its_objects_in_a_bucket"): _NO_EMPTY,
+    ("gcs", "test_outcomes_and_progress_account_for_every_object"): _NO_EMPTY,
+    ("gcs", "test_uploading_again_sends_nothing_and_changed_files_only"): _NO_EMPTY,
+    ("gcs", "test_what_is_committed_comes_back"): _NO_EMPTY,
+}
+"""What a server cannot do, by its name and that of the test."""
 
 
 @pytest.fixture
@@ -29,6 +40,9 @@ def data(tmp_path: Path) -> Path:
 @pytest.fixture(params=[pytest.param(kind, marks=[pytest.mark.slow] * (kind == "swift")) for kind in KINDS])
 def home(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> CloudHome:
     """Where the objects are."""
+    reason = DEVIATIONS.get((request.param, getattr(request.node, "originalname", "")))
+    if reason is not None:
+        pytest.skip(reason)
     return cloud_home(request.param, request, monkeypatch)
 
 

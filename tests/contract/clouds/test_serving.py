@@ -15,8 +15,8 @@ from tests.support.real.buckets import CloudHome
 
 
 async def test_a_served_folder_keeps_its_objects_in_a_bucket(home: CloudHome, data: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "asyncsdk", "serve", "--port", "0", "--data", str(data)]
-    command += ["--objects", str(home.location), "--objects-endpoint", home.location.endpoint]
+    command = [sys.executable, "-m", "asyncsdk", "serve", "--no-worker", "--port", "0"]
+    command += ["--data", str(data), "--objects", str(home.location), "--objects-endpoint", home.location.endpoint]
     source = tmp_path / "source"
     source.mkdir()
     files = {f"{number}.bin": os.urandom(1000 * number) for number in range(5)}

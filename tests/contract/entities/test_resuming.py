@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from asyncsdk import AsyncClient
-from asyncsdk.engine import Outcome
+from asyncsdk.engine import Event, Outcome, Resuming
 from asyncsdk.engine.journal import RunSummary, journal_folder
 from asyncsdk.engine.journal.catalogue import summaries
 from asyncsdk.entities import examining
@@ -126,6 +126,29 @@ async def test_resume_is_a_choice_or_a_name(client: AsyncClient, photos: Path, r
     ):
         with pytest.raises(ConfigError, match="resume"):
             await call
+
+
+async def test_going_on_is_told_before_anything_else(client: AsyncClient, photos: Path, home: Path) -> None:
+    """With what there is to put in order, once. What a listener raises ends the call; the journal is still there."""
+    dataset = await client.datasets.create("d")
+    assert (await dataset.upload(photos)).failed == 1
+
+    def refuse(event: Event) -> None:
+        raise KeyError(event.kind)
+
+    with pytest.raises(KeyError, match="resuming"):
+        await dataset.upload(photos, on_event=refuse)
+    (run,) = runs(home)
+    assert (run.state, run.objects) == ("stopped", 10)
+    (photos / "0.jpg").write_bytes(b"another")
+    os.utime(photos / "0.jpg", (1_700_000_001, 1_700_000_001))
+    assert (await dataset.upload(photos)).done == 1
+    for expected in (1, None):
+        seen: list[Event] = []
+        await dataset.upload(photos, on_event=seen.append)
+        told = [event for event in seen if isinstance(event, Resuming)]
+        assert [(event.journal, event.objects) for event in told] == ([(run.run_id, expected)] if expected else [])
+        assert seen[0] in told or not told
 
 
 async def test_a_download_leaves_alone_what_it_wrote_and_fetches_what_was_changed(

@@ -185,7 +185,7 @@ async def test_a_cancelled_upload_leaves_nothing_behind(engine: Engine, kind: Sc
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert process_budget().used_bytes == 0
+    assert process_budget().leased_bytes == 0
     assert kind.stored("o") is None
     assert len(kind.server.aborted) == (kind.name in {"multipart", "session"})
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from asyncsdk.checksums import Crc32c
-from asyncsdk.transport.base import FileBody, Request, Transport
+from asyncsdk.errors import ConnectionFailed
+from asyncsdk.transport.base import FileBody, Reply, Request, Transport
 from tests.contract.transport.conftest import MakeServer, MakeTransport
 from tests.support.http_server import HttpServer
 from tests.support.wire.scripts import polite, reply, sized
@@ -167,3 +168,15 @@ async def test_closing_the_transport_ends_what_is_under_way(make: MakeTransport,
     with pytest.raises((Exception, asyncio.CancelledError)):
         await task
     assert tasks_left() == []
+
+
+async def test_closed_in_the_moment_a_request_begins(make: MakeTransport, wire: MakeServer) -> None:
+    """Before the task that connects has had its first turn: the request is told all the same."""
+    server = await wire(polite())
+    transport = make()
+    tasks = [asyncio.create_task(get(transport, server.url("/o"))) for _ in range(3)]
+    await asyncio.sleep(0)
+    await transport.aclose()
+    async with asyncio.timeout(20):
+        for end in await asyncio.gather(*tasks, return_exceptions=True):
+            assert isinstance(end, ConnectionFailed | Reply)

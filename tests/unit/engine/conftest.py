@@ -38,6 +38,6 @@ async def engine() -> AsyncIterator[Engine]:
     before = asyncio.all_tasks()
     async with Engine(config()) as running:
         yield running
-    assert process_budget().used_bytes == 0
+    assert process_budget().leased_bytes == 0
     left = {t for t in asyncio.all_tasks() - before if "_accept" not in repr(t) and t is not asyncio.current_task()}
     assert not left

@@ -152,8 +152,8 @@ def test_a_child_process_starts_with_nothing_held() -> None:
         with await process_budget().take(1000):
             pid = os.fork()
             if pid == 0:
-                os._exit(0 if process_budget().used_bytes == 0 else 1)
+                os._exit(0 if process_budget().leased_bytes == 0 else 1)
             assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-            assert process_budget().used_bytes == 1000
+            assert process_budget().leased_bytes == 1000
 
     asyncio.run(hold())

@@ -86,7 +86,7 @@ async def test_nothing_is_left_whenever_it_is_cancelled(server: HttpServer, tmp_
             await VERBS[name](engine, server, tmp_path)
 
         finished = await cancel_at(k, use)
-        assert process_budget().used_bytes == 0, k
+        assert process_budget().leased_bytes == 0, k
         assert slots.free == 2, k
         left = {t for t in asyncio.all_tasks() if t is not asyncio.current_task() and "_accept" not in repr(t)}
         assert not left, k

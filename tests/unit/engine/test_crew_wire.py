@@ -95,10 +95,19 @@ def test_uploads_cross(source: Any, arrives: Any, name: str) -> None:
 @pytest.mark.parametrize("sink", ["a/path", Path("a/path")])
 def test_downloads_cross(sink: Any) -> None:
     """The same the other way."""
-    given = Download(ORIGINS[0], sink, key=object())
-    came = transfer_of(crossed(pack_transfer(3, given)), noting)
-    assert isinstance(came, Download)
-    assert (came.origin, came.sink, came.key, came.name) == (ORIGINS[0], "a/path", 3, given.name)
+    for wants_identity in (False, True):
+        given = Download(ORIGINS[0], sink, key=object(), wants_identity=wants_identity)
+        came = transfer_of(crossed(pack_transfer(3, given)), noting)
+        assert isinstance(came, Download)
+        assert (came.origin, came.sink, came.key, came.name) == (ORIGINS[0], "a/path", 3, given.name)
+        assert came.wants_identity is wants_identity
+
+
+def test_the_identity_of_a_file_crosses() -> None:
+    """A worker looked at the file that it wrote, so that the parent need not."""
+    transfer = Download(ORIGINS[0], "a/path", key=3)
+    outcome = Outcome(transfer, "done", size_bytes=7, identity=(7, 1_700_000_000_000_000_001, 5))
+    assert outcome_of(crossed(pack_outcome(outcome)), transfer).identity == outcome.identity
 
 
 async def _pieces() -> Any:
@@ -136,6 +145,10 @@ def test_what_can_cross(transfer: Upload | Download, can: bool) -> None:
 # --- outcomes and errors -------------------------------------------------------------------------------------
 
 
+ELSEWHERE = (errors.JobEnded, errors.RunnerUnavailable, errors.MetricsNotSent, errors.InvalidImage)
+"""Errors of jobs, metrics and images: no transfer ends with one, so none crosses."""
+
+
 def samples() -> list[AsyncSDKError]:
     """Return an error of every class there is."""
     special: dict[type[AsyncSDKError], tuple[Any, ...]] = {
@@ -152,6 +165,8 @@ def samples() -> list[AsyncSDKError]:
     for name in errors.__all__:
         kind = getattr(errors, name)
         if not (isinstance(kind, type) and issubclass(kind, AsyncSDKError)):
+            continue
+        if issubclass(kind, ELSEWHERE):
             continue
         if kind is errors.InvalidRow:
             found.append(errors.InvalidRow("is wrong", line=3, file="rows"))
@@ -398,11 +413,11 @@ def test_settings_of_a_worker() -> None:
     )
     found = worker_config(config, 0, 48 * MiB)
     assert (found.processes, found.concurrency, found.large_objects) == (1, 6, 2)
-    assert (found.memory_bytes, found.part_size, found.cleanup_seconds) == (4 * MiB, 4 * MiB, 3)
+    assert (found.memory_bytes, found.part_size, found.cleanup_seconds) == (8 * MiB, 4 * MiB, 3)
     assert found.deadline_seconds is None
     assert crossed(found) == found
     found = worker_config(TransferConfig(processes=3, concurrency_max=20), 2, 480 * MiB)
-    assert (found.concurrency, found.concurrency_max, found.memory_bytes) == ("auto", 6, 20 * MiB)
+    assert (found.concurrency, found.concurrency_max, found.memory_bytes) == ("auto", 6, 80 * MiB)
 
 
 def test_shares_follow_the_limits() -> None:

@@ -75,7 +75,7 @@ async def test_every_size_arrives_whole_in_every_sink(
     if size > (2 * MiB if known else MiB):
         covered = sorted(tuple(map(int, r.removeprefix("bytes=").split("-"))) for r in set(ranges) if r is not None)
         assert covered == [(s, min(s + MiB, size) - 1) for s in range(0, size, MiB)]
-        assert process_budget().used_bytes == 0
+        assert process_budget().leased_bytes == 0
 
 
 @pytest.mark.parametrize("kind", ["file", "memory", "stream"])
@@ -97,6 +97,20 @@ async def test_a_body_of_unknown_length_is_taken_whole(
     chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (len(data), data)
     server.script("/o", *[raw(chunked)] * 3)
     assert (await fetch(engine, server.url("/o"), kind, tmp_path))[1] == data
+
+
+@pytest.mark.parametrize("size", [0, 1, 65_537])
+async def test_the_identity_of_a_small_file_is_that_of_the_file(
+    engine: Engine, server: HttpServer, tmp_path: Path, size: int
+) -> None:
+    """Taken while the file is open, told only to who asks, and what a look by name finds afterwards."""
+    server.objects["/o"] = os.urandom(size)
+    origin = UrlOrigin(server.url("/o"), size_bytes=size)
+    transfers = [Download(origin, tmp_path / name, key=name, wants_identity=name == "asks") for name in ("asks", "not")]
+    async with engine.run(transfers) as outcomes:
+        found = {outcome.transfer.key: outcome.identity async for outcome in outcomes}
+    facts = (tmp_path / "asks").stat()
+    assert found == {"asks": (size, facts.st_mtime_ns, facts.st_ino), "not": None}
 
 
 async def test_an_empty_object_may_have_no_range_to_give(engine: Engine, server: HttpServer, tmp_path: Path) -> None:

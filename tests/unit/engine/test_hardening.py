@@ -372,7 +372,7 @@ async def test_a_stream_sets_nothing_aside_before_its_first_byte(engine: Engine,
     held: list[int] = []
 
     async def source() -> AsyncIterator[bytes]:
-        held.append(process_budget().used_bytes)
+        held.append(process_budget().leased_bytes)
         yield b"x"
 
     await engine.upload(source(), PutTarget(server.url("/o")))

@@ -52,7 +52,7 @@ async def test_leaving_early_ends_the_download_and_gives_its_memory_back(engine:
         assert await anext(pieces)
     ours = [task for task in asyncio.all_tasks() - before if "HttpServer" not in repr(task.get_coro())]
     assert ours == []
-    assert process_budget().used_bytes == 0
+    assert process_budget().leased_bytes == 0
     assert len(server.requests) < 40
 
 
@@ -77,7 +77,7 @@ async def test_cancelling_the_consumer_ends_the_download(engine: Engine, server:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert process_budget().used_bytes == 0
+    assert process_budget().leased_bytes == 0
 
 
 async def test_a_broken_reply_is_tried_again_unseen(engine: Engine, server: HttpServer) -> None:

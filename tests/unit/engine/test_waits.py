@@ -23,8 +23,9 @@ from asyncsdk.engine import (
     WaitReason,
 )
 from asyncsdk.engine.budget import process_budget
-from asyncsdk.engine.config import MiB
+from asyncsdk.engine.config import MiB, TransferConfig
 from asyncsdk.engine.lanes import Slots
+from asyncsdk.engine.limits import Limits, Step
 from asyncsdk.engine.sampling import Counts, Sampler
 from asyncsdk.engine.waits import ObjectWaits, RunWaits, bottleneck_of, counting, reason_of, waiting
 from asyncsdk.engine.watching import Watch
@@ -261,7 +262,7 @@ def looked(
     if is_pinned:
         stand.limits.concurrency = 4
     values: dict[str, Any] = {
-        "queued": 0, "unfinished": 0, "finished": 0, "is_elsewhere": False, "is_settling": False, "wants_more": False,
+        "queued": 0, "unfinished": 0, "finished": 0, "idle_elsewhere": None, "is_settling": False, "wants_more": False,
     }  # fmt: skip
     counts = Counts(**(values | facts))
     sampler = Sampler(watch, lambda: counts, stand, InstantTransport(), stand.limits)
@@ -288,7 +289,8 @@ def looked(
         ({"rate": 1.0}, [], {"rate_waiters": 9, "queued": 9}),
         ({"reply": 0.5, "feed": 0.5}, ["reply", "reply"], {"wants_more": True, "unfinished": 2}),
         ({"commit": 1.0}, [], {"is_settling": True, "wants_more": True}),
-        ({"reply": 1.0}, ["reply"], {"is_settling": True, "wants_more": False, "is_elsewhere": True}),
+        ({"reply": 1.0}, ["reply"], {"is_settling": True, "wants_more": False, "unfinished": 1, "idle_elsewhere": 0}),
+        ({"reply": 0.25, "feed": 0.75}, ["reply"], {"wants_more": True, "unfinished": 9, "idle_elsewhere": 3}),
         ({"slot": 1.0}, [], {"slot_waiters": 4, "queued": 7}),
         ({"memory": 0.5, "reply": 0.5}, ["reply"] * 2, {"live": {WaitReason.MEMORY: 7}}),
         ({"disk": 1.0}, [], {"live": {WaitReason.DISK: 1}}),
@@ -299,6 +301,26 @@ async def test_a_look_counts_every_place_once(
 ) -> None:
     """Never more than there are places."""
     assert looked(phases, **facts) == shares
+
+
+async def test_a_change_of_concurrency_is_told_with_its_reason() -> None:
+    """As the trace of the limits has it; a number that somebody set has none."""
+    seen: list[Any] = []
+    limits = Limits(TransferConfig())
+    counts = Counts(queued=0, unfinished=0, finished=0, idle_elsewhere=None, is_settling=False, wants_more=False)
+    sampler = Sampler(Watch(seen.append), lambda: counts, None, InstantTransport(), limits)
+    before = limits.slots.small_limit
+    limits.pilot.part.trace.append(Step(0.1, "part", before + 8, 5e6, "pays"))
+    limits.pilot.small.trace.append(Step(0.2, "small", before + 8, 120.0, "try more"))
+    limits.slots.resize(small=before + 8)
+    sampler.look()
+    limits.concurrency = 3
+    sampler.look()
+    sampler.look()
+    told = [(event.lane, event.before, event.after, event.reason, event.per_second) for event in seen]
+    assert told[0] == ("small", before, before + 8, "try more", 120.0)
+    assert [one for one in told[1:] if one[0] == "small"] == [("small", before + 8, 3, None, None)]
+    assert {one[3] for one in told[1:]} == {None}
 
 
 def test_a_busy_processor_is_the_bottleneck_whatever_seems_to_be_waited_for() -> None:

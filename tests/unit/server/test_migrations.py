@@ -14,11 +14,13 @@ from typing import Any
 import pytest
 
 from asyncsdk.errors import StoreError
+from asyncsdk.protocol.agents import ListAgents
 from asyncsdk.protocol.checkpoints import ListCheckpoints
 from asyncsdk.protocol.datasets import ListDatasets
 from asyncsdk.protocol.items import ListItems
 from asyncsdk.protocol.models import ListModels
 from asyncsdk.protocol.predictions import ListPredictions
+from asyncsdk.protocol.projects import DeleteProject, ListProjects, RestoreProject
 from asyncsdk.server import migrations
 from asyncsdk.server.backend import Backend
 from asyncsdk.server.database import Database
@@ -79,6 +81,16 @@ def test_an_older_folder_is_upgraded_with_everything_in_it(older: Path) -> None:
         # All three were made in one millisecond: only the new column orders them.
         epochs = [checkpoint.epoch for checkpoint in send(ListCheckpoints(model_id=model.id)).entries]
         assert epochs == [0, 1, 2]
+        # What was told of no model before: how far it is, by what it has; nothing is deleted, nobody beats.
+        assert (model.status, model.is_resumable, model.has_last) == ("training", True, True)
+        assert (model.dataset_id, model.deleted_at, model.retention) == (None, None, None)
+        assert send(ListAgents(model_id=model.id)).entries == ()
+        (project,) = send(ListProjects()).entries
+        assert (project.image_filename, project.deleted_at, dataset.deleted_at) == (None, None, None)
+        send(DeleteProject(project_id=project.id, hard=False))
+        assert send(ListModels()).entries == ()
+        send(RestoreProject(project_id=project.id))
+        assert [restored.id for restored in send(ListModels()).entries] == [model.id]
     finally:
         backend.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -12,26 +13,30 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 
 from asyncsdk.checksums import crc32c, crc32c_hex
-from asyncsdk.domain.ids import make_id
+from asyncsdk.domain.ids import make_id, time_of_id
 from asyncsdk.errors import BadRequest, ConfigError, NotFound, ServerError
 from asyncsdk.server.objects.clouds import checking
 from asyncsdk.server.objects.clouds.azure_minting import AzureMinter
 from asyncsdk.server.objects.clouds.bucket import Facts, ObjectGone, store_unavailable
+from asyncsdk.server.objects.clouds.clients import ClientOfProcess
 from asyncsdk.server.objects.clouds.location import Location
 from asyncsdk.server.objects.clouds.objects import CloudObjects
 from asyncsdk.server.objects.clouds.opening import open_cloud
 from asyncsdk.server.objects.clouds.presigning import Credentials, Presigner
 from asyncsdk.server.objects.clouds.s3_minting import S3Minter
+from asyncsdk.server.objects.discarding import Swept
 from asyncsdk.targets import BlobTarget, MultipartTarget, PutTarget, UrlOrigin
 
 DATA = b"0123456789" * 10
 DIGEST = crc32c_hex(crc32c(DATA))
+SECRET = b"s" * 32
 
 
 class MemoryBucket:
     """A bucket that states what it is told to state, and counts what is read."""
 
-    def __init__(self, *, verifies: bool = True) -> None:
+    def __init__(self, *, verifies: bool = True, late_ms: int = 0) -> None:
+        self.late_ms = late_ms
         self.objects: dict[str, bytes] = {}
         self.stated: dict[str, str] = {}
         self.reads = 0
@@ -135,14 +140,19 @@ def test_what_is_no_location_is_refused_without_its_secrets(url: str, endpoint: 
 
 
 @pytest.mark.parametrize(
-    ("module", "url", "extra"), [("boto3", "s3://bucket", "s3"), ("azure.storage.blob", "az://box-of-things", "azure")]
+    ("module", "url", "extra"),
+    [
+        ("boto3", "s3://bucket", "s3"),
+        ("azure.storage.blob", "az://box-of-things", "azure"),
+        ("google.cloud.storage", "gs://bucket", "gcs"),
+    ],
 )
 def test_the_extra_is_named_where_it_is_missing(
     monkeypatch: pytest.MonkeyPatch, module: str, url: str, extra: str
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ConfigError, match=rf"asyncsdk\[{extra}\]"):
-        open_cloud(Location.parse(url), "n" * 32)
+        open_cloud(Location.parse(url), "n" * 32, SECRET)
 
 
 def test_no_credentials_are_told_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -369,6 +379,28 @@ def test_a_stated_checksum_counts_where_the_store_compares_them(verifies: bool) 
     assert bucket.reads == (0 if verifies else 1)
 
 
+def test_the_first_bytes_of_an_object_are_read_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    bucket = MemoryBucket(verifies=False)
+    asked: list[tuple[int, int]] = []
+    read = bucket.read
+
+    def noted(name: str, start: int, stop: int, etag: str) -> Iterator[bytes]:
+        asked.append((start, stop))
+        return read(name, start, stop, etag)
+
+    monkeypatch.setattr(bucket, "read", noted)
+    objects = objects_in(bucket)
+    large, small, empty = make_id(), make_id(), make_id()
+    for object_id, data in ((large, DATA), (small, b"abc"), (empty, b"")):
+        bucket.objects[objects.name(object_id)] = data
+    assert objects.head(large, DIGEST, 16) == DATA[:16]
+    assert objects.head(small, DIGEST, 16) == b"abc"
+    assert objects.head(empty, DIGEST, 16) == b""
+    assert asked == [(0, 16), (0, 3)], "a request for no bytes at all would be refused"
+    with pytest.raises(NotFound, match="upload them again"):
+        objects.head(make_id(), DIGEST, 16)
+
+
 def test_a_name_tells_nothing_without_the_namespace() -> None:
     objects = objects_in(MemoryBucket())
     object_id = make_id()
@@ -427,3 +459,49 @@ def test_bytes_for_the_server_are_checked_as_they_come() -> None:
         assert file.read() == DATA
     with pytest.raises(NotFound):
         objects.open_staged(object_id, "00000000")
+
+
+# --- sweeps ---
+
+
+@pytest.mark.parametrize("late_days", [0, 7])
+def test_a_day_is_looked_at_until_nothing_can_come_there_any_more(late_days: int) -> None:
+    """Where sessions take bytes for a week after the last renewal, what came late is found by a later sweep."""
+    day_ms = 24 * 60 * 60 * 1000
+    bucket = MemoryBucket(late_ms=late_days * day_ms)
+    objects = objects_in(bucket)
+    object_id = make_id()
+    over_ms = (time_of_id(object_id) // day_ms + 1) * day_ms
+    bucket.objects[objects.name(object_id)] = DATA
+    swept = Swept(before_ms=over_ms, started_at=0.0)  # it saw the end of that day, when nothing was there
+    found = objects.discard_expired(before_ms=over_ms + day_ms, keep=lambda ids: {}, swept=swept)
+    assert found == (1 if late_days else 0)
+    bucket.objects[objects.name(object_id)] = DATA
+    late = Swept(before_ms=over_ms + 7 * day_ms, started_at=0.0)
+    assert objects.discard_expired(before_ms=over_ms + 8 * day_ms, keep=lambda ids: {}, swept=late) == 0
+
+
+# --- processes ---
+
+
+def test_a_client_is_of_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a fork another is made, and the one of the other side is not closed."""
+    closed: list[object] = []
+
+    class Client:
+        def close(self) -> None:
+            closed.append(self)
+
+    client_of = ClientOfProcess(Client)
+    parents = client_of()
+    assert client_of() is parents
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "getpid", lambda: -1)
+        child = client_of()
+        assert child is not parents
+        client_of.close()
+        assert closed == [child]
+        client_of()
+    client_of.close()  # what is there is the other side's
+    assert closed == [child]
+    assert client_of() is not child

@@ -80,6 +80,8 @@ def test_the_staged_name_is_the_one_that_file_targets_lead_to(objects: LocalObje
 def test_opening_what_never_arrived_is_refused(objects: LocalObjects) -> None:
     with pytest.raises(NotFound, match="upload them again"):
         objects.open_staged(make_id(), "00000000")
+    with pytest.raises(NotFound, match="upload them again"):
+        objects.head(make_id(), "00000000", 16)
 
 
 def no_links(*_: object) -> None:

@@ -14,7 +14,7 @@ import pytest
 from pydantic import BaseModel
 
 from asyncsdk.sync.bridge import run
-from asyncsdk.sync.iterables import MAX_BATCH, caller_iterable, caller_list, caller_stream
+from asyncsdk.sync.iterables import MAX_BATCH, caller_iterable, caller_list, caller_stream, caller_streams
 
 
 class Oops(Exception):
@@ -229,6 +229,14 @@ def test_stream_of_a_list_is_read_like_any_other() -> None:
     assert run(collect, source) == [b"a", b"b"]
     assert caller_stream(b"ab") == b"ab"
     assert caller_stream(Path("x")) == Path("x")
+
+
+def test_streams_by_name_are_each_read_here() -> None:
+    """Every iterable among the values becomes one that the twin reads; paths and bytes stay as they are."""
+    streams = caller_streams({"a": iter([b"a", b"b"]), "b": b"ab", "c": Path("x")})
+    assert run(collect, streams["a"]) == [b"a", b"b"]
+    assert (streams["b"], streams["c"]) == (b"ab", Path("x"))
+    assert caller_streams(None) is None
 
 
 def test_iterables_read_at_once_are_listed_here() -> None:

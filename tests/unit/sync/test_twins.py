@@ -92,3 +92,17 @@ def test_either_twin_reaches_the_asynchronous_side(dataset: Dataset) -> None:
     assert [type(entry) for entry in to_async([dataset, "id"])] == [AsyncDataset, str]
     assert to_async(RECORD) is RECORD
     assert isinstance(to_async(dataset), EntityRecord)
+
+
+def test_values_become_blocking_by_what_they_are(session: RecordingSession) -> None:
+    """Results of jobs: entities, also inside of lists, become their twins; everything else stays as it is."""
+    from asyncsdk.entities.workers import AsyncWorker
+    from asyncsdk.sync.entities.workers import Worker
+    from asyncsdk.sync.twins import blocking
+
+    worker = AsyncWorker.model_construct(id="a" * 24, name="w")
+    worker._session = session
+    assert type(blocking(worker)) is Worker
+    assert [type(one) for one in blocking([worker, worker])] == [Worker, Worker]
+    value = {"n": 1}
+    assert blocking(value) is value

@@ -42,7 +42,7 @@ async def transport() -> AsyncIterator[LeanTransport]:
     gc.collect()
     await asyncio.sleep(0)
     assert [message for message in told if "client_connected_cb" not in message] == []  # that is the server's
-    assert not made._connections
+    assert not made.pool.connections
     assert not made._working
 
 
@@ -129,7 +129,7 @@ async def test_an_exchange_abandoned_by_what_it_calls_is_told_nothing(
         )
         transport.begin(exchange)
         await wait_for(lambda: abandoned)
-        assert not transport._connections
+        assert not transport.pool.connections
         await asyncio.sleep(0.01)
         assert exchange.ends == []
         assert abandoned == [where]
@@ -161,7 +161,7 @@ async def test_an_exchange_abandoned_while_it_counts_is_told_nothing(
             exchange = Told(Request("PUT", server.url(), body=body, on_sent=on_sent, timeouts=PATIENT))
             transport.begin(exchange)
             await wait_for(lambda: counted)
-            await wait_for(lambda: not transport._connections)
+            await wait_for(lambda: not transport.pool.connections)
         await asyncio.sleep(0.02)
         assert exchange.ends == []
         assert len(counted) <= calls
@@ -188,7 +188,7 @@ async def test_what_begins_when_it_is_told_goes_on_the_same_connection(transport
         assert [type(end) for one in ended for end in one.ends] == [Reply] * 5
         assert server.connections == 1
         assert [request.target for request in server.requests] == [f"/{n}?a=b%2F%C3%A9" for n in range(5)]
-        assert (transport.freed, transport._idle_count) == (None, 1)
+        assert (transport.freed, transport.pool._idle_count) == (None, 1)
 
 
 async def test_what_begins_elsewhere_leaves_the_connection_to_others(transport: LeanTransport) -> None:
@@ -198,7 +198,7 @@ async def test_what_begins_elsewhere_leaves_the_connection_to_others(transport: 
         transport.begin(Told(Request("GET", server.url(), timeouts=PATIENT), lambda: transport.begin(last)))
         await last.done.wait()
         assert (server.connections, other.connections) == (1, 1)
-        assert (transport.freed, transport._idle_count) == (None, 2)
+        assert (transport.freed, transport.pool._idle_count) == (None, 2)
         await get(transport, server.url())
         assert server.connections == 1
 
@@ -288,8 +288,8 @@ async def test_a_body_that_ends_with_the_connection_must_not_end_with_a_reset(
     async with WireServer(script, receive_buffer=64 * 1024) as server:
         exchange = Told(Request("PUT", server.url(), body=BytesBody(bytes(LARGE)), timeouts=PATIENT))
         transport.begin(exchange)
-        await wait_for(lambda: any(connection._reader.received for connection in transport._connections))
-        (connection,) = transport._connections
+        await wait_for(lambda: any(connection._reader.received for connection in transport.pool.connections))
+        (connection,) = transport.pool.connections
         connection._send_error = OSError(number, "what sending said")
         gone.set()
         connection._stop_sending()
@@ -402,9 +402,9 @@ async def test_idle_connections_are_closed_after_a_while(
     transport._sweep_seconds = 0.02
     async with WireServer(polite()) as server:
         await get(transport, server.url())
-        await wait_for(lambda: not transport._connections)
-        assert transport._idle_count == 0
-        assert not transport._idle
+        await wait_for(lambda: not transport.pool.connections)
+        assert transport.pool._idle_count == 0
+        assert not transport.pool._idle
         await wait_for(lambda: transport._sweep is None)
 
 
@@ -417,7 +417,7 @@ async def test_addresses_that_were_talked_to_once_are_forgotten(transport: LeanT
         async with WireServer(then(OK, sized(b"", "Connection: close"))) as server:
             await get(transport, server.url())
             await get(transport, server.url())
-    assert not transport._idle
+    assert not transport.pool._idle
 
 
 @pytest.mark.parametrize("size", [10, 1_000_000])
@@ -488,9 +488,9 @@ def test_a_transport_may_be_closed_when_its_loop_is_closed() -> None:
             made[0].begin(Told(Request("GET", server.url(), timeouts=PATIENT)))
 
     asyncio.run(use())
-    socks = [connection.link.sock for connection in made[0]._connections]
+    socks = [connection.link.sock for connection in made[0].pool.connections]
     asyncio.run(made[0].aclose())
-    assert not made[0]._connections
+    assert not made[0].pool.connections
     assert [sock.fileno() for sock in socks] == [-1] * len(socks)
 
 
@@ -501,8 +501,8 @@ async def test_an_error_of_the_file_leaves_nothing_behind(transport: LeanTranspo
         await get(transport, server.url())
         with (tmp_path / "file").open("rb") as file, pytest.raises(AsyncSDKError):
             await transport.send(Request("PUT", server.url(), body=FileBody(file.fileno(), 0, 6)))
-        assert not transport._connections
-        assert transport._idle_count == 0
+        assert not transport.pool.connections
+        assert transport.pool._idle_count == 0
 
 
 # --- odd moments -----------------------------------------------------------------------------------------------
@@ -523,7 +523,7 @@ async def test_what_tls_has_to_say_by_itself_is_said_or_ends_the_connection(
         await get(transport, server.url())
         monkeypatch.setattr(TlsPipe, "has_output", True)
         monkeypatch.setattr(TlsPipe, "take_output", take_output)
-        (connection,) = transport._connections
+        (connection,) = transport.pool.connections
         assert connection._pipe is not None
         connection._decrypt(connection._pipe)
         assert answers == [b""]
@@ -547,7 +547,7 @@ async def test_a_socket_that_is_full_when_a_request_begins_sends_it_later(transp
 
     async with WireServer(script, receive_buffer=64 * 1024) as server:
         await get(transport, server.url())
-        (connection,) = transport._connections
+        (connection,) = transport.pool.connections
         with pytest.raises(BlockingIOError):
             while True:
                 connection.link.sock.send(bytes(65_536))
@@ -565,7 +565,7 @@ async def test_what_is_known_of_servers_that_refuse_is_bounded(transport: LeanTr
     """And is forgotten after a while."""
     async with WireServer(polite()) as server:
         await get(transport, server.url())
-        (connection,) = transport._connections
+        (connection,) = transport.pool.connections
         for number in range(1000):
             transport.was_refused(replace(connection.address, authority=f"h{number}"), held=False)
         assert len(transport._refused) <= 257

@@ -56,7 +56,7 @@ class Ends:
                 return
             self.got += data
 
-    def borrow(self) -> bytearray:
+    def borrow(self, size_bytes: int) -> bytearray:
         self.borrowed += 1
         return bytearray(BUFFER_BYTES)
 

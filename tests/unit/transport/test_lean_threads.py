@@ -72,7 +72,7 @@ async def transport(threads: Held) -> AsyncIterator[LeanTransport]:
     await asyncio.sleep(0)
     assert [message for message in told if "client_connected_cb" not in message] == []  # that is the server's
     assert threads.waiting == []
-    assert not made._connections
+    assert not made.pool.connections
 
 
 @pytest.fixture
@@ -151,7 +151,7 @@ async def test_a_request_that_ends_while_a_thread_reads_its_file_ends_after_it(
         task = upload(transport, server.url(), file)
         await wait_for(lambda: threads.waiting)
         go.set()
-        await wait_for(lambda: not transport._connections)
+        await wait_for(lambda: not transport.pool.connections)
         await asyncio.sleep(0.02)
         assert not task.done()
         os.fstat(file)
@@ -179,7 +179,7 @@ async def test_a_cancelled_request_ends_when_its_thread_is_through(
         await wait_for(lambda: threads.waiting)
         if ending is not None:
             go.set()
-            await wait_for(lambda: not transport._connections)
+            await wait_for(lambda: not transport.pool.connections)
         task.cancel()
         await asyncio.sleep(0.02)
         assert not task.done()
@@ -208,7 +208,7 @@ async def test_a_kept_connection_that_dies_while_a_thread_reads_is_replaced_afte
         task = upload(transport, server.url(), file, on_sent=sent.append)
         await wait_for(lambda: threads.waiting)
         go.set()
-        await wait_for(lambda: not transport._connections)
+        await wait_for(lambda: not transport.pool.connections)
         assert server.connections == 1
         while not task.done():
             await wait_for(lambda: threads.waiting or task.done())
@@ -233,7 +233,7 @@ async def test_a_slow_sink_and_a_cold_file_take_turns(
     sink = Collect()
 
     def on_head(head: ReplyHead) -> Sink:
-        (connection,) = transport._connections
+        (connection,) = transport.pool.connections
         connection._reader._is_slow = True
         return sink
 
@@ -253,7 +253,7 @@ async def slow_download(transport: LeanTransport, url: str, sink: Sink) -> Reply
     """Get with a sink that is known to be slow from the start."""
 
     def on_head(head: ReplyHead) -> Sink:
-        (connection,) = transport._connections
+        (connection,) = transport.pool.connections
         connection._reader._is_slow = True
         return sink
 
@@ -306,7 +306,7 @@ async def test_what_a_slow_sink_raises_comes_out(transport: LeanTransport, threa
         threads.run()
         with pytest.raises(OSError, match="full"):
             await task
-        assert not transport._connections
+        assert not transport.pool.connections
 
 
 async def test_what_a_slow_sink_raises_after_a_cancellation_reaches_nobody(
@@ -325,7 +325,7 @@ async def test_what_a_slow_sink_raises_after_a_cancellation_reaches_nobody(
     async with WireServer(polite(bytes(100_000))) as server:
         task = asyncio.create_task(slow_download(transport, server.url(), sink))
         await wait_for(lambda: threads.waiting)
-        (connection,) = transport._connections
+        (connection,) = transport.pool.connections
         reader = connection._reader
         request = reader._request
         task.cancel()
@@ -375,7 +375,7 @@ async def test_time_in_a_thread_is_no_silence(transport: LeanTransport, threads:
     async with WireServer(script) as server:
         task = asyncio.create_task(get(transport, server.url(), on_head=lambda head: sink, timeouts=timeouts))
         await wait_for(lambda: sink.data)
-        (connection,) = transport._connections
+        (connection,) = transport.pool.connections
         connection._reader._is_slow = True
         is_slow.set()
         await wait_for(lambda: threads.waiting)
@@ -406,7 +406,7 @@ async def test_an_early_reply_with_a_slow_sink_is_whole_although_sending_failed(
     sink = Collect()
 
     def on_head(head: ReplyHead) -> Sink:
-        (connection,) = transport._connections
+        (connection,) = transport.pool.connections
         connection._reader._is_slow = True
         return sink
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from asyncsdk.errors import ServerError
 from asyncsdk.server.objects.minting import Minter
@@ -34,9 +34,17 @@ class Facts:
 class Bucket(Protocol):
     """The server's own requests to a bucket. Everything blocks; safe for several threads, and again after a fork.
 
+    Attributes:
+        late_ms: How long after the last day on which an upload could be renewed its bytes may still arrive, in
+            milliseconds: what was begun then is finished without the platform. 0: URLs end within the hour.
+
     Raises:
         ServerError: See `store_unavailable` and `store_refused`.
     """
+
+    @property
+    def late_ms(self) -> int:
+        """See above."""
 
     def facts(self, name: str) -> Facts | None:
         """Return what the cloud says of an object; None when it is not there."""
@@ -46,6 +54,16 @@ class Bucket(Protocol):
 
     def write(self, name: str, data: bytes) -> None:
         """Store a small object."""
+
+    def write_file(self, name: str, file: BinaryIO, size_bytes: int, crc32c: str) -> None:
+        """Store an object of any size in constant memory; whole or not at all.
+
+        Args:
+            name: Of the object.
+            file: Can be read from its beginning, more than once; it may be closed afterwards.
+            size_bytes: Its size.
+            crc32c: Its checksum, eight hexadecimal digits: told where the store compares it.
+        """
 
     def remove(self, names: Sequence[str]) -> None:
         """Remove up to 1,000 objects; those that are missing are passed over."""

@@ -1,4 +1,4 @@
-"""Which bucket, as settings write it: ``s3://bucket/prefix``, ``az://container/prefix``."""
+"""Which bucket, as settings write it: ``s3://bucket/prefix``, ``gs://bucket/prefix``, ``az://container/prefix``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from asyncsdk.errors import ConfigError, redact_url
 
 __all__ = ["SCHEMES", "Location"]
 
-SCHEMES = ("s3", "az")
+SCHEMES = ("s3", "gs", "az")
 """The clouds there are."""
 
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,62}")
@@ -23,7 +23,7 @@ class Location:
     """A bucket and a prefix in it. Holds no credentials: those are the environment's.
 
     Args:
-        scheme: Whose bucket it is: ``s3`` or ``az``.
+        scheme: Whose bucket it is: ``s3``, ``gs`` or ``az``.
         bucket: Its name.
         prefix: What all names begin with, without slashes around it; may be empty.
         endpoint: URL of the service, for those that are not the cloud itself; empty: the cloud's own.
@@ -36,7 +36,7 @@ class Location:
 
     @classmethod
     def parse(cls, url: str, endpoint: str | None = None) -> Self:
-        """Read ``s3://bucket/prefix`` or ``az://container/prefix``.
+        """Read ``s3://bucket/prefix``, ``gs://bucket/prefix`` or ``az://container/prefix``.
 
         Raises:
             ConfigError: It is none.

@@ -135,15 +135,38 @@ class CloudObjects:
                 raise ObjectGone(name)
         except ObjectGone:
             file.close()
-            raise NotFound(f"the bytes of object {object_id} never arrived; upload them again") from None
+            raise _never_arrived(object_id) from None
         except BaseException:  # closed whatever ended it, then raised again
             file.close()
             raise
         file.seek(0)
         return cast("BinaryIO", file)
 
+    def head(self, object_id: str, crc32c: str, count: int) -> bytes:
+        """Return the first *count* bytes of an object, or all it has. One request for them; none is made for the rest.
+
+        Whether the whole has that checksum is not looked at: `staged_size` says that.
+
+        Raises:
+            NotFound: It is not there.
+        """
+        check_crc32c(crc32c)
+        name = self.name(object_id)
+        facts = self._bucket.facts(name)
+        try:
+            if facts is None:
+                raise ObjectGone(name)
+            stop = min(count, facts.size_bytes)
+            return b"".join(self._bucket.read(name, 0, stop, facts.etag)) if stop else b""
+        except ObjectGone:
+            raise _never_arrived(object_id) from None
+
     def publish(self, objects: Sequence[tuple[str, str]]) -> None:
         """Do nothing: a cloud says that an object is there once it is durable."""
+
+    def put(self, object_id: str, crc32c: str, file: BinaryIO, size_bytes: int) -> None:
+        """Store an object that came through this server, in constant memory; see `Bucket.write_file`."""
+        self._bucket.write_file(self.name(object_id), file, size_bytes, check_crc32c(crc32c))
 
     # --- what is to go -------------------------------------------------------------------------------------------
 
@@ -158,12 +181,14 @@ class CloudObjects:
     ) -> int:
         """Remove what was never committed; see `ObjectStore`. Uploads in parts that were left are removed as well.
 
-        A day is looked at once: URLs for its objects ended a week later, and with them the ways to put anything there.
+        A day is looked at until nothing can be put there any more. Where only signed URLs lead there, that is once:
+        they ended a week later.
         """
         removed = 0
+        over_ms = None if swept is None else swept.before_ms - self._bucket.late_ms
         for day in list(self._bucket.folders(self._root)):
             end_ms = _end_of(day)
-            if end_ms is None or end_ms > before_ms or (swept is not None and end_ms <= swept.before_ms):
+            if end_ms is None or end_ms > before_ms or (over_ms is not None and end_ms <= over_ms):
                 continue
             names = self._bucket.names(f"{self._root}{day}/")
             while batch := list(islice(names, _BATCH)):
@@ -174,6 +199,10 @@ class CloudObjects:
                     self._bucket.remove(gone)
                 removed += len(gone)
         return removed + self._bucket.discard_uploads(self._root, before_ms)
+
+
+def _never_arrived(object_id: str) -> NotFound:
+    return NotFound(f"the bytes of object {object_id} never arrived; upload them again")
 
 
 def _end_of(day: str) -> int | None:

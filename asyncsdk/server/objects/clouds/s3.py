@@ -7,17 +7,16 @@ the protocol has it.
 
 from __future__ import annotations
 
-import os
-import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import parse_qs, urlsplit
 
 from asyncsdk.checksums import crc32c_base64, crc32c_from_base64, crc32c_hex
 from asyncsdk.errors import ConfigError
 from asyncsdk.server.objects.clouds.bucket import Facts, ObjectGone, store_refused, store_unavailable
+from asyncsdk.server.objects.clouds.clients import ClientOfProcess
 from asyncsdk.server.objects.clouds.location import Location
 from asyncsdk.server.objects.clouds.presigning import Credentials, Presigner
 from asyncsdk.server.objects.clouds.s3_minting import S3Minter
@@ -34,6 +33,10 @@ CONNECTIONS = 64
 ATTEMPTS = 4
 """Of each request, with the SDK's own growing waits between them."""
 
+_SINGLE_BYTES = 4 * 1024**3
+"""What goes in one request; S3 takes 5 GiB. Its checksum is compared then, and stated ever after."""
+
+_PART_BYTES = 64 * 1024 * 1024
 _CONNECT_SECONDS = 10
 _READ_SECONDS = 60
 _READ_BYTES = 1024 * 1024
@@ -52,9 +55,14 @@ class S3Bucket:
     Args:
         location: Which one. With an endpoint, the bucket's name goes into the path; without, into the host, if it can.
 
+    Attributes:
+        late_ms: See `Bucket`.
+
     Raises:
         ConfigError: The extra ``s3`` is not installed, or there are no credentials.
     """
+
+    late_ms = 0
 
     def __init__(self, location: Location) -> None:
         try:
@@ -65,8 +73,7 @@ class S3Bucket:
             ) from error
         self._boto3 = boto3
         self._location = location
-        self._lock = threading.Lock()
-        self._made: tuple[int, Any] | None = None
+        self._client = ClientOfProcess(self._connect)
         self._credentials: Any = None
         self._tells_checksums = True
         with _requests("connecting"):
@@ -77,40 +84,31 @@ class S3Bucket:
                 "this machine a profile or a role"
             )
 
-    def _client(self) -> Any:
-        """Return the SDK's client of this process: its sockets must not be used on both sides of a fork."""
-        with self._lock:
-            if self._made is None or self._made[0] != os.getpid():
-                from botocore.config import Config
+    def _connect(self) -> Any:
+        from botocore.config import Config
 
-                session = self._boto3.session.Session()
-                bucket = self._location.bucket
-                config = Config(
-                    signature_version="s3v4",
-                    # Said outright, as URLs then lead to the bucket's region; TLS has no names for buckets with dots.
-                    s3={"addressing_style": "path" if self._location.endpoint or "." in bucket else "virtual"},
-                    connect_timeout=_CONNECT_SECONDS,
-                    read_timeout=_READ_SECONDS,
-                    retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
-                    max_pool_connections=CONNECTIONS,
-                    # Checksums are asked for by name below: many stores refuse those that the SDK would add.
-                    request_checksum_calculation="when_required",
-                    response_checksum_validation="when_required",
-                )
-                region = session.region_name or "us-east-1"
-                client = session.client(
-                    "s3", endpoint_url=self._location.endpoint or None, region_name=region, config=config
-                )
-                self._credentials = session.get_credentials()
-                self._made = (os.getpid(), client)
-            return self._made[1]
+        session = self._boto3.session.Session()
+        bucket = self._location.bucket
+        config = Config(
+            signature_version="s3v4",
+            # Said outright, as URLs then lead to the bucket's region; TLS has no names for buckets with dots.
+            s3={"addressing_style": "path" if self._location.endpoint or "." in bucket else "virtual"},
+            connect_timeout=_CONNECT_SECONDS,
+            read_timeout=_READ_SECONDS,
+            retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
+            max_pool_connections=CONNECTIONS,
+            # Checksums are asked for by name below: many stores refuse those that the SDK would add.
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+        )
+        region = session.region_name or "us-east-1"
+        client = session.client("s3", endpoint_url=self._location.endpoint or None, region_name=region, config=config)
+        self._credentials = session.get_credentials()
+        return client
 
     def close(self) -> None:
-        """Close its connections; those of a fork's other side are not touched."""
-        with self._lock:
-            if self._made is not None and self._made[0] == os.getpid():
-                self._made[1].close()
-            self._made = None
+        """Close its connections. Calling it again does nothing."""
+        self._client.close()
 
     # --- objects -------------------------------------------------------------------------------------------------
 
@@ -146,6 +144,20 @@ class S3Bucket:
         """Store a small object."""
         with _requests("PutObject"):
             self._client().put_object(Bucket=self._location.bucket, Key=name, Body=data)
+
+    def write_file(self, name: str, file: BinaryIO, size_bytes: int, crc32c: str) -> None:
+        """Store an object of any size in constant memory; see `Bucket.write_file`. More than 4 GiB goes in parts."""
+        client, bucket = self._client(), self._location.bucket
+        if size_bytes > _SINGLE_BYTES:
+            from boto3.s3.transfer import TransferConfig
+
+            config = TransferConfig(multipart_chunksize=_PART_BYTES, max_concurrency=2)
+            with _requests("UploadPart"):
+                client.upload_fileobj(file, bucket, name, Config=config)
+            return
+        told = {"ChecksumCRC32C": crc32c_base64(int(crc32c, 16))} if self._tells_checksums else {}
+        with _requests("PutObject"):
+            client.put_object(Bucket=bucket, Key=name, Body=file, ContentLength=size_bytes, **told)
 
     def remove(self, names: Sequence[str]) -> None:
         """Remove up to 1,000 objects in one request; those that are missing are passed over."""

@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 from asyncsdk.checksums import crc32c_base64
 from asyncsdk.errors import BadRequest
 from asyncsdk.server.objects.clouds.presigning import Presigner
+from asyncsdk.server.objects.clouds.side_by_side import arrives_in_parts, mint_side_by_side
 from asyncsdk.server.objects.local import check_crc32c
 from asyncsdk.server.objects.minting import (
     FIRST_PART_URLS,
-    MULTIPART_THRESHOLD,
     RENEWED_PART_URLS,
     Wanted,
-    target_or_refusal,
 )
 from asyncsdk.server.objects.parts import MAX_PART_SIZE, MAX_PARTS, part_size_for
 from asyncsdk.targets import MultipartTarget, Origin, PutTarget, Target, UrlOrigin
@@ -27,8 +25,6 @@ from asyncsdk.targets import MultipartTarget, Origin, PutTarget, Target, UrlOrig
 __all__ = ["CHECKSUM_HEADER", "S3Minter"]
 
 CHECKSUM_HEADER = "x-amz-checksum-crc32c"
-
-BEGUN_AT_ONCE = 16
 
 MAX_OBJECT_BYTES = 5 * 1024**4
 """What S3 takes."""
@@ -71,7 +67,7 @@ class S3Minter:
             ServerError: The store did not begin an upload in parts.
         """
         name = self._name_of(object_id)
-        if size_bytes is None or size_bytes > MULTIPART_THRESHOLD:
+        if size_bytes is None or arrives_in_parts((object_id, size_bytes, crc32c)):
             if size_bytes is not None and size_bytes > MAX_OBJECT_BYTES:
                 raise BadRequest(f"objects have at most {MAX_OBJECT_BYTES} bytes, not {size_bytes}")
             return self._multipart(name, self._begin_upload(name), size_bytes, 1, FIRST_PART_URLS)
@@ -85,18 +81,7 @@ class S3Minter:
 
     def targets(self, wanted: Sequence[Wanted]) -> list[Target | BadRequest]:
         """Return the targets of many objects; see `Minter`. Uploads in parts are begun 16 at once."""
-        large = [n for n, (_, size, _) in enumerate(wanted) if size is None or size > MULTIPART_THRESHOLD]
-        if len(large) < 2:
-            return [target_or_refusal(self, one) for one in wanted]
-        with ThreadPoolExecutor(min(BEGUN_AT_ONCE, len(large)), thread_name_prefix="asyncsdk-minting") as pool:
-            begun = {n: pool.submit(target_or_refusal, self, wanted[n]) for n in large}
-            try:
-                return [
-                    begun[n].result() if n in begun else target_or_refusal(self, one) for n, one in enumerate(wanted)
-                ]
-            finally:
-                for future in begun.values():
-                    future.cancel()  # after a failure nobody wants the others
+        return mint_side_by_side(self, wanted, arrives_in_parts)
 
     def renew(
         self, object_id: str, *, size_bytes: int | None, crc32c: str | None, upload_id: str | None, first_part: int

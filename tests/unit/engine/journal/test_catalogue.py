@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import sqlite3
+import threading
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from asyncsdk.engine.journal import Identity, RunRecord, digest_of, journal_folder
+from asyncsdk.engine.journal import Identity, RunRecord, digest_of, journal_folder, schema
 from asyncsdk.engine.journal.catalogue import forget, summaries, summary, tidy
 from asyncsdk.engine.journal.owners import Owner
 from asyncsdk.engine.journal.schema import SUFFIX
@@ -67,7 +70,9 @@ def test_forgetting_takes_the_half_received_files_along(home: Path, tmp_path: Pa
         forget(journal_folder(home), record.run_id)
     assert half.exists()
     store.release("stopped")
-    assert forget(journal_folder(home), record.run_id) == record.run_id
+    told = summary(journal_folder(home), record.run_id)
+    assert (told.half_received, told.half_received_bytes) == (1, half.stat().st_blocks * 512)
+    assert forget(journal_folder(home), record.run_id) == (record.run_id, 1, told.half_received_bytes)
     assert list(journal_folder(home).iterdir()) == []
     assert (half.exists(), whole.exists()) == (False, True)
 
@@ -96,3 +101,103 @@ def test_what_nobody_wrote_to_for_a_month_is_tidied_away(home: Path, tmp_path: P
     tidy(journal_folder(home))
     assert [run.run_id for run in summaries(journal_folder(home))] == [new.run_id]
     assert not half.exists()
+
+
+@pytest.mark.parametrize(
+    "named",
+    ["notes.part", "{folder}/notes.part", "{folder}/.notes", ".notes.part", 7, None, ["x"]],
+    ids=["relative", "not hidden", "no part", "relative and hidden", "a number", "nothing", "a list"],
+)
+def test_nothing_that_cannot_be_ours_is_removed(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: object
+) -> None:
+    """A path that an older release kept as it was given means another file in another folder."""
+    monkeypatch.chdir(tmp_path)
+    others = [tmp_path / name for name in ("notes.part", ".notes", ".notes.part")]
+    for other in others:
+        other.write_bytes(b"somebody's")
+    record = run_of("/one", "download")
+    store = begin(home, record)
+    temporary = named.format(folder=tmp_path) if isinstance(named, str) else named
+    store.begin_large("big", {"unfinished": {"temporary": temporary}})
+    store.begin_large("odd", {"unfinished": "as nobody wrote it"})
+    store.release("stopped")
+    assert summary(journal_folder(home), record.run_id).half_received == 0
+    assert forget(journal_folder(home), record.run_id).files == 0
+    assert all(other.exists() for other in others)
+
+
+def test_a_journal_that_is_busy_is_not_forgotten(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its owner may be putting a million entries in order: that is no damage."""
+    monkeypatch.setattr(schema, "_BUSY_SECONDS", 0.05)
+    record = run_of("/one", "download")
+    begin(home, record).release("stopped")
+    path = journal_folder(home) / f"{record.run_id}{SUFFIX}"
+    with closing(sqlite3.connect(path, isolation_level=None)) as busy:
+        busy.execute("BEGIN IMMEDIATE")
+        with pytest.raises(JournalCorrupt, match="locked"):
+            forget(journal_folder(home), record.run_id)
+        busy.execute("ROLLBACK")
+    assert path.exists()
+    forget(journal_folder(home), record.run_id)
+    assert not path.exists()
+
+
+def test_whoever_waits_while_a_run_is_forgotten_makes_a_journal_of_its_own(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And does not go on with half-received files that are being removed."""
+    half = tmp_path / ".big.part"
+    half.write_bytes(b"half")
+    record = run_of("/one", "download")
+    begin(home, record, temporary=half).release("stopped")
+    path = journal_folder(home) / f"{record.run_id}{SUFFIX}"
+    found: list[Store] = []
+    other = threading.Thread(target=lambda: found.append(Store.open(path, record)))
+    unlink = Path.unlink
+
+    def unlink_late(file: Path, missing_ok: bool = False) -> None:
+        if file == half:
+            other.start()
+            time.sleep(0.3)
+        unlink(file, missing_ok=missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", unlink_late)
+    assert forget(journal_folder(home), record.run_id).files == 1
+    other.join(30)
+    (store,) = found
+    assert (store.has_entries, store.large("big"), path.exists()) == (False, None, True)
+    store.add([(digest_of("a"), Identity(1, 2, 3), 4, b"")])
+    store.release("stopped")
+    assert summary(journal_folder(home), record.run_id).objects == 1
+    assert list(journal_folder(home).glob("*damaged*")) == []
+
+
+def age(home: Path) -> None:
+    """Let all journals be of long ago."""
+    for path in journal_folder(home).iterdir():
+        os.utime(path, (1, 1))
+
+
+def test_a_file_that_cannot_be_tidied_away_is_no_matter_of_others(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    half = tmp_path / ".big.part"
+    half.write_bytes(b"half")
+    old = run_of("/old")
+    begin(home, old, temporary=half).release("stopped")
+    age(home)
+    unlink = Path.unlink
+
+    def refuse(file: Path, missing_ok: bool = False) -> None:
+        if file == half:
+            raise PermissionError(13, "Permission denied")
+        unlink(file, missing_ok=missing_ok)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", refuse)
+        tidy(journal_folder(home))
+    assert [run.run_id for run in summaries(journal_folder(home))] == [old.run_id]
+    age(home)  # looking at it has made its log anew
+    tidy(journal_folder(home))
+    assert (list(journal_folder(home).iterdir()), half.exists()) == ([], False)

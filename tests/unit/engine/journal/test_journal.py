@@ -7,6 +7,8 @@ import logging
 import os
 import sqlite3
 import stat
+import threading
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,8 +17,10 @@ import pytest
 
 from asyncsdk.engine.journal import Finished, Identity, Journal, RunRecord, digest_of, journal_folder
 from asyncsdk.engine.journal import owners as owners_module
+from asyncsdk.engine.journal.catalogue import summaries
 from asyncsdk.engine.journal.owners import FOREIGN_SECONDS, Owner
 from asyncsdk.engine.journal.schema import SCHEMA_VERSION, SUFFIX
+from asyncsdk.engine.journal.sorting import TakingUp
 from asyncsdk.engine.journal.store import InUse, Store
 from asyncsdk.errors import ConfigError
 
@@ -69,6 +73,63 @@ async def test_what_was_kept_is_known_to_the_same_call(home: Path) -> None:
     assert {(entry.identity, entry.crc32c, entry.receipt) for entry in found.values()} == {(IDENTITY, 7, b"receipt")}
     await journal.end(is_complete=True)
     assert list(journal_folder(home).iterdir()) == []
+
+
+async def test_what_a_later_session_made_final_is_final(home: Path) -> None:
+    """Whether it brought it again or not; and of what was brought twice the later one counts."""
+    await (await kept(home, ["a", "b", "c"])).end(is_complete=False)
+    journal = await Journal.open(home, RUN)
+    journal.describe_by(lambda things: [(digest_of(name), IDENTITY, 8, b"") for name in things], notes_are_final=False)
+    journal.note("b")
+    await journal.flush()
+    journal.settle([digest_of("a"), digest_of("d")])
+    await journal.end(is_complete=False)
+    journal = await Journal.open(home, RUN)
+    found = await journal.find(["a", "b", "c", "d"])
+    assert {name: (entry.crc32c, entry.is_settled) for name, entry in found.items()} == {
+        "a": (7, True),
+        "b": (8, False),
+        "c": (7, False),
+    }
+    await journal.end(is_complete=True)
+
+
+async def test_taking_up_is_told_and_can_be_cancelled(
+    home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Before it is put in order it is told how much that is. Who gives up waiting changes nothing, and leaves the
+    journal to the next call, in this process or another."""
+    names = [f"{number}.jpg" for number in range(3000)]
+    await (await kept(home, names, settled=names[:10])).end(is_complete=False)
+    told: list[int] = []
+    begin = TakingUp.begin
+
+    def begin_slowly(taking_up: TakingUp, count: int) -> None:
+        begin(taking_up, count)
+        while not taking_up.is_cancelled:
+            time.sleep(0.001)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(TakingUp, "begin", begin_slowly)
+        opening = asyncio.create_task(Journal.open(home, RUN, on_begin=told.append))
+        while not told:
+            await asyncio.sleep(0.001)
+        opening.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await opening
+    assert told == [3000]
+    assert caplog.records == []
+    (found,) = summaries(journal_folder(home))
+    assert (found.state, found.objects) == ("stopped", 3000)
+    journal = await Journal.open(home, RUN, on_begin=told.append)
+    assert told == [3000, 3000]
+    entries = await journal.find(names)
+    assert len(entries) == 3000
+    assert sum(entry.is_settled for entry in entries.values()) == 10
+    await journal.end(is_complete=False)
+    journal = await Journal.open(home, RUN, on_begin=told.append)
+    assert told == [3000, 3000]  # it is in order already
+    await journal.end(is_complete=True)
 
 
 async def test_another_call_knows_nothing_of_it(home: Path) -> None:
@@ -267,3 +328,53 @@ def test_receipts_keep_their_length() -> None:
     assert [entry.receipt for entry in entries if entry is not None] == receipts
     with pytest.raises(ValueError, match="at most"):
         pack_page([(b"12345678", IDENTITY, 1, b"x" * 2000)], boot=9)
+
+
+@pytest.mark.parametrize("is_complete", [False, True])
+async def test_a_journal_is_given_up_however_often_its_run_is_cancelled(home: Path, is_complete: bool) -> None:
+    """While what was noted is still being written, too: else nobody in this process could keep it again."""
+    journal = await Journal.open(home, RUN)
+    may_go_on = threading.Event()
+
+    def describe_late(things: Sequence[Any]) -> Iterable[Finished]:
+        may_go_on.wait(30)
+        return described(things)
+
+    journal.describe_by(describe_late, notes_are_final=False)
+    journal.note("a")
+    ending = asyncio.create_task(_flushed_and_ended(journal, is_complete))
+    await asyncio.sleep(0.05)
+    for _ in range(3):
+        ending.cancel()
+        await asyncio.sleep(0.02)
+    assert not ending.done()
+    may_go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await ending
+    assert [run.state for run in summaries(journal_folder(home))] == ([] if is_complete else ["stopped"])
+    again = await Journal.open(home, RUN)
+    assert again.is_kept
+    assert again.has_entries is not is_complete
+    await again.end(is_complete=True)
+
+
+async def _flushed_and_ended(journal: Journal, is_complete: bool) -> None:
+    try:
+        await journal.flush()
+    finally:
+        await journal.end(is_complete=is_complete)
+
+
+async def test_a_journal_of_a_later_release_leaves_no_thread_behind(home: Path) -> None:
+    await (await kept(home, ["a"])).end(is_complete=False)
+    connection = sqlite3.connect(path_of(home))
+    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+    connection.execute("DROP TABLE run")
+    connection.commit()
+    connection.close()
+    before = threading.active_count()
+    with pytest.raises(ConfigError, match="later release"):
+        await Journal.open(home, RUN)
+    async with asyncio.timeout(20):
+        while threading.active_count() > before:
+            await asyncio.sleep(0.01)

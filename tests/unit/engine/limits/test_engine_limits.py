@@ -116,7 +116,7 @@ async def test_a_transfer_that_waits_for_its_turn_can_be_cancelled(server: HttpS
             await task
         assert engine.limits.sent is not None
         assert engine.limits.sent.waiting == 0
-    assert process_budget().used_bytes == 0
+    assert process_budget().leased_bytes == 0
 
 
 async def test_requests_keep_to_their_rate(server: HttpServer, tmp_path: Path, transport: Transport) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
+from asyncsdk.engine.config import RetryPolicy
 from asyncsdk.engine.limits.origins import Origins, origin_of
 from asyncsdk.engine.limits.retry_budget import RetryBudget
 from asyncsdk.errors import CircuitOpen
@@ -86,3 +89,22 @@ def test_retries_are_a_share_of_what_went_well() -> None:
     went_well += 4
     assert [budget.take() for _ in range(4)] == [True, True, False, False]
     assert (budget.used, budget.refused) == (5, 4)
+
+
+@pytest.mark.parametrize(("refused", "is_enough"), [(0.05, True), (0.2, True), (0.3, True), (0.4, False)])
+def test_the_budget_lasts_while_less_than_a_third_is_refused(refused: float, is_enough: bool) -> None:
+    """By the defaults; beyond that retries do more for the server's load than for what gets through."""
+    chance = random.Random(1)
+    policy = RetryPolicy()
+    went_well = 0
+    budget = RetryBudget(policy.budget_share, policy.budget_least, lambda: went_well)
+    for _ in range(20_000):
+        while chance.random() < refused and budget.take():
+            pass
+        went_well += 1
+    assert (budget.refused == 0) is is_enough
+
+
+def test_one_of_a_million_fails_while_a_fifth_is_refused_at_random() -> None:
+    """Attempts that the default allows: a handful of a million objects needs another run, not one of 3,000."""
+    assert 1_000_000 * 0.2 ** RetryPolicy().max_attempts < 5

@@ -1,0 +1,1 @@
+"""Official clients of services, unmodified, each in an environment and a process of its own."""

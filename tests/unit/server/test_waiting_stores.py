@@ -1,0 +1,136 @@
+"""An object store that is slow, or down: whoever does not need it does not wait for it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from asyncsdk.checksums import crc32c, crc32c_hex
+from asyncsdk.domain.ids import make_id
+from asyncsdk.errors import BadRequest, NotFound, ServerError
+from asyncsdk.protocol.archives import CommitArchive, PrepareArchive
+from asyncsdk.protocol.base import Message
+from asyncsdk.protocol.datasets import CreateDataset, DeleteDataset
+from asyncsdk.protocol.projects import CommitProjectImage, CreateProject, PrepareProjectImage, UpdateProject
+from asyncsdk.protocol.uploads import CommitEntry, CommitUploads, PrepareUploads, UploadEntry
+from asyncsdk.server import backend as backend_module
+from asyncsdk.server.backend import Backend
+from asyncsdk.server.objects.arrivals import Arrival, Expected
+from asyncsdk.server.objects.minting import FileMinter
+
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(100)
+ZIP = b"PK\x05\x06" + bytes(18)
+DAY_MS = 24 * 3600 * 1000
+
+Send = Callable[[Message[Any]], Any]
+
+
+@pytest.fixture
+def backend(tmp_path: Path) -> Iterator[Backend]:
+    backend = Backend.open(tmp_path / "data")
+    yield backend
+    backend.close()
+
+
+@pytest.fixture
+def send(backend: Backend) -> Send:
+    return lambda message: backend.handle(message, backend.owner(), FileMinter(backend.objects))
+
+
+def arrive(backend: Backend, key: str, data: bytes) -> dict[str, Any]:
+    """Bring *data* to where *key* leads; returns what a commit says of it."""
+    with Arrival(backend.objects, key[:24], Expected(len(data))) as arrival:
+        arrival.write([data])
+        arrival.finish()
+    return {"key": key, "size_bytes": len(data), "crc32c": crc32c_hex(crc32c(data))}
+
+
+def image(backend: Backend, send: Send, project_id: str) -> CommitProjectImage:
+    key = send(PrepareProjectImage(project_id=project_id, size_bytes=len(PNG))).key
+    return CommitProjectImage(project_id=project_id, filename="cover.png", **arrive(backend, key, PNG))
+
+
+def archive(backend: Backend, send: Send, dataset_id: str) -> CommitArchive:
+    key = send(PrepareArchive(dataset_id=dataset_id, size_bytes=len(ZIP))).key
+    return CommitArchive(dataset_id=dataset_id, filename="all.zip", **arrive(backend, key, ZIP))
+
+
+@pytest.mark.parametrize("what", ["image", "archive"])
+def test_bytes_are_looked_at_without_the_write_lock(
+    backend: Backend, send: Send, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """A cloud takes its time, and an archive may be large: everybody else goes on writing."""
+    project = send(CreateProject(name="streets"))
+    dataset = send(CreateDataset(name="photos", project_id=project.id))
+    message: Message[Any] = image(backend, send, project.id) if what == "image" else archive(backend, send, dataset.id)
+    looks: list[str] = []
+
+    def watched(name: str) -> Callable[..., Any]:
+        real = getattr(backend.store, name)
+
+        def look(*arguments: Any) -> Any:
+            looks.append(name)
+            other = threading.Thread(target=send, args=(CreateProject(name=f"made during look {len(looks)}"),))
+            other.start()
+            other.join(20)
+            is_waiting = other.is_alive()
+            assert not is_waiting, "the write lock is held"
+            return real(*arguments)
+
+        return look
+
+    for name in ("head", "open_staged"):
+        monkeypatch.setattr(backend.store, name, watched(name))
+    send(message)
+    assert looks
+
+
+def test_a_key_too_old_to_be_looked_at_makes_no_archive(
+    backend: Backend, send: Send, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Although its bytes are there, as an item: nobody saw that they are a zip."""
+    dataset = send(CreateDataset(name="photos"))
+    first = archive(backend, send, dataset.id)
+    send(first)
+    entry = UploadEntry(path="a.txt", size_bytes=7)
+    key = send(PrepareUploads(dataset_id=dataset.id, entries=(entry,))).entries[0].key
+    facts = arrive(backend, key, b"no zip.")
+    send(CommitUploads(dataset_id=dataset.id, entries=(CommitEntry(item_id=make_id(), path="a.txt", **facts),)))
+    with pytest.raises(BadRequest, match="no zip archive"):
+        send(CommitArchive(dataset_id=dataset.id, filename="all.zip", **facts))
+    now_ms = backend_module._now_ms()
+    monkeypatch.setattr(backend_module, "_now_ms", lambda: now_ms + 8 * DAY_MS)
+    with pytest.raises(NotFound, match="never arrived"):
+        send(CommitArchive(dataset_id=dataset.id, filename="all.zip", **facts))
+    assert send(first).filename == "all.zip", "it was committed"
+
+
+def test_a_store_that_does_not_remove_is_left_alone_for_a_while(
+    backend: Backend, send: Send, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is to go stays due; asking anew with every write would make each of them wait for the store."""
+    dataset = send(CreateDataset(name="photos", dataset_id=make_id()))
+    message = archive(backend, send, dataset.id)
+    send(message)
+    asked: list[int] = []
+    real = backend.store.remove
+
+    def down(objects: Any) -> None:
+        asked.append(1)
+        raise ServerError("no answer", status=503)
+
+    monkeypatch.setattr(backend.store, "remove", down)
+    send(DeleteDataset(dataset_id=dataset.id))
+    project = send(CreateProject(name="first"))
+    for number in range(5):
+        send(UpdateProject(project_id=project.id, description=f"{number}"))
+    assert len(asked) == 1
+    assert backend.store.staged_size(message.key[:24], message.crc32c) == len(ZIP)
+    monkeypatch.setattr(backend.store, "remove", real)
+    monkeypatch.setattr(backend, "_tidy_after", 0.0)  # the pause is over
+    send(UpdateProject(project_id=project.id, description="later"))
+    assert backend.store.staged_size(message.key[:24], message.crc32c) is None
