@@ -16,7 +16,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 PYTEST_ARGS ?=
 # Tests run in this many processes, the tests of a file in one: many of them wait for a deadline or a child process.
-TEST_PROCESSES ?= 2
+TEST_PROCESSES ?= 3
 
 # The stamp carries the checksum of pyproject.toml: another set of dependencies is another stamp.
 HASH := $(shell cksum < pyproject.toml | cut -d ' ' -f 1)

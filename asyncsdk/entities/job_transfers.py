@@ -11,6 +11,7 @@ from asyncsdk.domain.paths import path_below
 from asyncsdk.engine import Download, Feed, Outcome, ProgressCallback, Source, Transfer, Upload
 from asyncsdk.entities.local_files import is_source, known_size
 from asyncsdk.entities.session import Session
+from asyncsdk.entities.single_objects import SingleDownload, renewed, run_one, upload_id_of
 from asyncsdk.errors import AsyncSDKError, ConfigError, MalformedResponse
 from asyncsdk.protocol.artifacts import (
     ArtifactRecord,
@@ -25,8 +26,8 @@ from asyncsdk.protocol.jobs import (
     PlannedInput,
     PrepareJobInputs,
 )
-from asyncsdk.protocol.uploads import PreparedUpload, RenewEntry, RenewUploads
-from asyncsdk.targets import MultipartTarget, Origin, ResumableTarget, Target
+from asyncsdk.protocol.uploads import PreparedUpload
+from asyncsdk.targets import Origin, Target
 
 __all__ = ["download_artifact", "prepare_inputs", "upload_inputs", "upload_output"]
 
@@ -46,43 +47,8 @@ class _UploadFeed:
 
     async def renew(self, transfer: Upload | Download, *, first_part: int = 1) -> Target | Origin | None:
         assert isinstance(transfer, Upload)
-        target = transfer.target
-        upload_id = target.upload_id if isinstance(target, (MultipartTarget, ResumableTarget)) else None
-        entry = RenewEntry(
-            key=self._keys[id(transfer)],
-            size_bytes=transfer.size_bytes,
-            upload_id=upload_id,
-            first_part=first_part,
-        )
-        renewed = await self._session.send(RenewUploads(scope_id=self._job_id, entries=(entry,)))
-        fresh: Target = renewed.targets[0]
-        return fresh
-
-    async def settle(self, outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
-        return outcomes
-
-
-class _DownloadFeed:
-    """One file to fetch."""
-
-    def __init__(self, session: Session, record: ArtifactRecord, destination: Path) -> None:
-        self._session = session
-        self._record = record
-        self._destination: Path | None = destination
-
-    async def _origin(self) -> Origin:
-        message = PrepareArtifactDownload(job_id=self._record.job_id, artifact_id=self._record.id)
-        origin: Origin = (await self._session.send(message)).origin
-        return origin
-
-    async def take(self, want: int) -> Sequence[Download]:
-        if self._destination is None:
-            return ()
-        destination, self._destination = self._destination, None
-        return (Download(await self._origin(), destination),)
-
-    async def renew(self, transfer: Upload | Download, *, first_part: int = 1) -> Target | Origin | None:
-        return await self._origin()
+        key, upload_id = self._keys[id(transfer)], upload_id_of(transfer.target)
+        return await renewed(self._session, self._job_id, key, transfer.size_bytes, upload_id, first_part)
 
     async def settle(self, outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
         return outcomes
@@ -175,8 +141,13 @@ async def download_artifact(
     """Download a file of a job; in a folder that exists it takes the name it has in the job. Returns where it is."""
     path = Path(destination)
     path = path_below(path, record.name) if path.is_dir() else path
-    feed = _DownloadFeed(session, record, path)
-    await _move(session, feed, 1, bytes_total=record.size_bytes, on_progress=on_progress)
+
+    async def origin() -> Origin:
+        message = PrepareArtifactDownload(job_id=record.job_id, artifact_id=record.id)
+        found: Origin = (await session.send(message)).origin
+        return found
+
+    await run_one(session, SingleDownload(session, origin, path), on_progress, bytes_total=record.size_bytes)
     return path
 
 
@@ -189,17 +160,9 @@ def _accepted(reply: PreparedUpload, name: str) -> tuple[Target, str]:
     return target, reply.key
 
 
-async def _move(
-    session: Session,
-    feed: Feed,
-    count: int,
-    *,
-    bytes_total: int | None = None,
-    on_progress: ProgressCallback | None = None,
-) -> list[Outcome]:
+async def _move(session: Session, feed: Feed, count: int) -> list[Outcome]:
     """Move the objects of *feed*; raises the error of one that failed, when all are settled."""
-    run = session.engine.run(feed, objects_total=count, bytes_total=bytes_total, on_progress=on_progress)
-    async with run as outcomes:
+    async with session.engine.run(feed, objects_total=count) as outcomes:
         found = [outcome async for outcome in outcomes]
     failed: list[AsyncSDKError] = [outcome.error for outcome in found if outcome.error is not None]
     if failed:

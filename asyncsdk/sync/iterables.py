@@ -39,6 +39,17 @@ class _CallerIterable(ForCaller):
         return CallerIterator(self._iterable, call)
 
 
+class _CallerStreams(ForCaller):
+    def __init__(self, streams: Mapping[Any, Any]) -> None:
+        self._streams = streams
+
+    def bind(self, call: Call) -> dict[Any, Any]:
+        return {
+            name: stream.bind(call) if isinstance(stream, ForCaller) else stream
+            for name, stream in self._streams.items()
+        }
+
+
 class CallerIterator:
     """An asynchronous iterator over an iterable that only the calling thread touches.
 
@@ -156,7 +167,7 @@ def caller_streams(streams: object) -> Any:
     """As `caller_stream`, for every value of a mapping."""
     if not isinstance(streams, Mapping):
         return streams  # None, or what the twin refuses
-    return {name: caller_stream(stream) for name, stream in streams.items()}
+    return _CallerStreams({name: caller_stream(stream) for name, stream in streams.items()})
 
 
 def caller_list(iterable: A) -> A:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from asyncsdk.checksums import crc32c, crc32c_hex
-from asyncsdk.engine import Download, Engine, MiB, PutTarget, TransferConfig, Upload, UrlOrigin
+from asyncsdk.engine import Download, Engine, MiB, PutTarget, RetryPolicy, TransferConfig, Upload, UrlOrigin
 from asyncsdk.errors import ChecksumMismatch, NotFound
 from tests.support.nginx import Nginx
 
@@ -51,7 +51,7 @@ async def test_one_file_by_ranges(nginx: Nginx, tmp_path: Path) -> None:
 async def test_wrong_checksum_leaves_nothing(nginx: Nginx, tmp_path: Path) -> None:
     """Bytes that are not those that were promised are an error, and no file."""
     (nginx.data / "wrong.bin").write_bytes(b"not what was promised")
-    async with Engine() as engine:
+    async with Engine(TransferConfig(retry=RetryPolicy(max_attempts=3, wait_initial_seconds=0.01))) as engine:
         with pytest.raises(ChecksumMismatch):
             await engine.download(UrlOrigin(f"{nginx.url}/wrong.bin", crc32c="00000000"), tmp_path / "wrong.bin")
     assert list(tmp_path.iterdir()) == []

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader, NumberDataPoint
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -56,7 +56,9 @@ class Exported:
         assert data is not None
         return {
             metric.name: {
-                tuple(sorted(dict(point.attributes or {}).items())): getattr(point, "value", None) or point.count  # type: ignore[union-attr]
+                tuple(sorted(dict(point.attributes or {}).items())): point.value
+                if isinstance(point, NumberDataPoint)
+                else point.count
                 for point in metric.data.data_points
             }
             for resource in data.resource_metrics

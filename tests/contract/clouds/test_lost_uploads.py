@@ -58,7 +58,8 @@ async def send(client: AsyncClient, what: str, path: Path, **options: Any) -> No
 
 
 async def stopped(client: AsyncClient, what: str, path: Path, after_bytes: int) -> None:
-    """Begin to upload *path*, and be cancelled when so much of it has moved."""
+    """Begin to upload *path*, and be cancelled when so much of it has moved, well before it is all."""
+    client.engine.limits.bandwidth = 32 * MiB
     scope = anyio.CancelScope()
 
     def stop(progress: Progress) -> None:
@@ -68,6 +69,7 @@ async def stopped(client: AsyncClient, what: str, path: Path, after_bytes: int) 
     with scope:
         await send(client, what, path, on_progress=stop)
     assert scope.cancelled_caught
+    client.engine.limits.bandwidth = None
 
 
 @pytest.mark.parametrize("processes", [1, 2])

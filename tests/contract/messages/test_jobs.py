@@ -160,13 +160,13 @@ async def test_labels_and_formats_decide_who_takes_it(platform: Platform) -> Non
 async def test_a_lease_that_ran_out_puts_the_job_back(platform: Platform, worker: WorkerRecord, later: Later) -> None:
     """Another worker takes it; what the first one says afterwards is refused, and changes nothing."""
     made = await new_job(platform)
-    await claim(platform, worker, lease_seconds=10)
-    later(9)
-    orders: JobOrders = await platform.send(ReportJob(**held(worker, made), lease_seconds=10))
+    await claim(platform, worker, lease_seconds=100)
+    later(90)
+    orders: JobOrders = await platform.send(ReportJob(**held(worker, made), lease_seconds=100))
     assert orders.is_cancel_requested is False
-    later(9)
+    later(90)
     assert (await get(platform, made)).status == "running"
-    later(2)
+    later(20)
     assert (await get(platform, made)).status == "queued"
     assert [job.id for job in (await platform.send(ListJobs(status="queued"))).entries] == [made.id]
     assert (await platform.send(ListJobs(status="running"))).entries == ()

@@ -53,7 +53,7 @@ async def test_two_jobs_at_once_start_one_worker(tmp_path: Path, runner: EchoRun
 async def test_closing_the_client_gives_jobs_back_and_the_next_goes_on(tmp_path: Path, runner: EchoRunner) -> None:
     """Whoever waits for the job in the next process has it done there."""
     async with AsyncClient(data=tmp_path) as client:
-        job = await client.jobs.create("echo", {"sleep": 0.3}, max_attempts=1)
+        job = await client.jobs.create("echo", {"sleep": 3}, max_attempts=1)
         async for now in job.watch():
             if now.status == "running":
                 break
@@ -61,7 +61,7 @@ async def test_closing_the_client_gives_jobs_back_and_the_next_goes_on(tmp_path:
     async with AsyncClient(data=tmp_path) as client:
         again = await client.jobs.get(job.id)
         assert again.status == "queued"
-        assert await again == {"echo": {"sleep": 0.3}}
+        assert await again == {"echo": {"sleep": 3}}
 
 
 async def test_a_job_that_nobody_takes_is_done_here(tmp_path: Path, runner: EchoRunner) -> None:

@@ -1,7 +1,7 @@
-"""What an upload of one checkpoint keeps in its journal: the names it has at the platform, and its parts.
+"""What an upload of one object keeps in its journal: the names it has at the platform, and its parts.
 
-A checkpoint whose bytes arrived is committed again under the id it had: when it was committed already, and only the
-reply was lost, the platform answers with the checkpoint that there is.
+An object whose bytes arrived is committed again under the id it had: when it was committed already, and only the reply
+was lost, the platform answers with what there is.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from asyncsdk.domain.ids import is_id
 from asyncsdk.engine import Source
 from asyncsdk.engine.journal import Identity, Journal, LargeState
 
-__all__ = ["CheckpointBooks"]
+__all__ = ["SingleBooks"]
 
-_NAME = "checkpoint"
+_NAME = "object"
 
 
-class CheckpointBooks:
-    """The journal of an upload of one checkpoint.
+class SingleBooks:
+    """The journal of an upload of one object.
 
     Args:
         journal: Of the run.
@@ -42,18 +42,18 @@ class CheckpointBooks:
             return None
         state = await self._journal.recall_large(_NAME)
         facts = state.facts
-        is_ours = isinstance(facts.get("key"), str) and is_id(str(facts.get("checkpoint_id")))
+        is_ours = isinstance(facts.get("key"), str) and is_id(str(facts.get("committed_id")))
         if not is_ours or tuple(facts.get("identity", ())) != self._identity:
             state.forget()
             return None
         self._state = state
         return state
 
-    def begin(self, *, key: str, checkpoint_id: str) -> LargeState | None:
+    def begin(self, *, key: str, committed_id: str) -> LargeState | None:
         """Return where parts are told of an upload that begins anew; None: nothing is kept of such a source."""
         if self._identity is None:
             return None
-        facts: dict[str, Any] = {"key": key, "checkpoint_id": checkpoint_id, "identity": self._identity}
+        facts: dict[str, Any] = {"key": key, "committed_id": committed_id, "identity": self._identity}
         self._state = self._journal.new_large(_NAME, facts)
         return self._state
 
