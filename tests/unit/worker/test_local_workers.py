@@ -57,6 +57,8 @@ async def test_closing_the_client_gives_jobs_back_and_the_next_goes_on(tmp_path:
         async for now in job.watch():
             if now.status == "running":
                 break
+        while job.id not in runner.begun:  # claimed, its folder being made
+            await asyncio.sleep(0.01)
     assert runner.cancelled == [job.id]
     async with AsyncClient(data=tmp_path) as client:
         again = await client.jobs.get(job.id)
