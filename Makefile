@@ -1,7 +1,7 @@
 # Everything a developer runs. Needs make and Python >= 3.11; the rest goes into .venv by pip, as pip is configured.
 #
 #   make demo      the main job on real input against a served platform, every byte compared
-#   make test      the tests but the slow ones          make test-all  all of them
+#   make test      the tests but slow ones and house rules  make test-all  all of them
 #                  (servers that they run against go into .tools/ the first time, in about half a minute)
 #   make check     format, lint, types, generated files, house rules (verifies)
 #   make fix       the same, mended where a tool can
@@ -38,7 +38,7 @@ demo: $(DEMO)
 
 test: $(DEV)
 	@$(BIN)/python -m tests.support.real.install
-	$(BIN)/pytest -q -n $(TEST_PROCESSES) --dist loadfile -m "not slow" $(PYTEST_ARGS)
+	$(BIN)/pytest -q -n $(TEST_PROCESSES) --dist loadfile -m "not slow" --ignore tests/house $(PYTEST_ARGS)
 
 test-all: $(DEV) $(DEMO)
 	@$(BIN)/python -m tests.support.real.install --system

@@ -41,7 +41,7 @@ def test_a_short_soak_ends_well(tmp_path: Path) -> None:
     assert all(json.loads(line)["rss_mib"] > 0 for line in record.read_text().splitlines())
 
 
-@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("sent", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_signal_ends_its_servers(tmp_path: Path, sent: signal.Signals) -> None:
     """In the middle of a round; nothing is left behind."""
     parent = tmp_path / "parent"

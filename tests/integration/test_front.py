@@ -476,7 +476,7 @@ def test_a_body_that_stands_still_is_given_up(impatient: RunningServer, data: by
     eventually(lambda: not staged(impatient, object_id), what="something stayed behind")
 
 
-@pytest.mark.parametrize("size", [20_000, 200_000])
+@pytest.mark.parametrize("size", [pytest.param(20_000, marks=pytest.mark.slow), 200_000])
 def test_a_body_that_trickles_in_is_given_up(impatient: RunningServer, size: int) -> None:
     """Bytes that come one by one, each soon enough, would otherwise take a connection for days."""
     object_id, head = put(impatient, bytes(size))

@@ -122,6 +122,7 @@ async def test_whoever_takes_over_from_a_killed_worker_ends_at_the_same_state(tm
             assert set(labels.values()) == {1}
 
 
+@pytest.mark.slow
 async def test_a_job_that_is_cancelled_stops_and_can_be_done_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

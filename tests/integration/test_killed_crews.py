@@ -40,6 +40,7 @@ async def test_a_killed_upload_of_several_processes_goes_on(tmp_path: Path, home
     await until(lambda: set(orphans()) <= set(before))
 
 
+@pytest.mark.slow
 async def test_a_killed_download_of_several_processes_goes_on(tmp_path: Path, home: Path, watch: Watch) -> None:
     """The same the other way."""
     before = orphans()

@@ -147,9 +147,11 @@ async def test_waiting_has_a_limit(client: AsyncClient, working: Worker) -> None
 async def test_a_worker_that_ends_gives_its_jobs_back(client: AsyncClient, runner: EchoRunner) -> None:
     """At once, without counting the attempt; what waits stays. The next worker does them."""
     async with Worker(client, runners=[runner]) as worker:
-        job = await client.jobs.create("echo", {"sleep": 0.3}, max_attempts=1)
+        job = await client.jobs.create("echo", {"sleep": 1}, max_attempts=1)
         waiting = await client.jobs.create("echo", {})
         await until(job, "running")
+        while job.id not in runner.begun:  # claimed, its folder being made
+            await asyncio.sleep(0.01)
     assert runner.cancelled == [job.id]
     now = await job.refresh()
     assert (now.status, now.attempts) == ("queued", 1)
@@ -157,7 +159,7 @@ async def test_a_worker_that_ends_gives_its_jobs_back(client: AsyncClient, runne
     with pytest.raises(NotFound):
         await client.workers.get(worker.record.id)
     async with Worker(client, name="kept", labels=["x"], runners=[runner]):
-        assert await job == {"echo": {"sleep": 0.3}}
+        assert await job == {"echo": {"sleep": 1}}
         await waiting
     (kept,) = await client.workers.list().to_list()
     assert (kept.name, kept.labels, kept.is_online) == ("kept", ("x",), False)
