@@ -62,7 +62,7 @@ Detail = Literal["whole", "listed", "brief"]
 _SETTLED_AT_ONCE = 1000
 _RENAMED = {"lease_owner": "worker_id"}
 _HIDDEN = {"payload", "result", "status", "lease_expires_at", "forgiven_attempts", "claim_id"}
-_EXTRAS = {"export": "predict", "predict": "predict"}
+_EXTRAS = {"export": "predict", "predict": "predict", "unpack_archive": "archive"}
 """Extras of this package that bring what the runner of a kind needs."""
 
 
@@ -252,5 +252,5 @@ def require_offer(context: Context, kind: str, payload: Mapping[str, Any]) -> No
     if found:
         known = ", ".join(sorted(formats)) or "none"
         raise NoWorker(f"no worker does {kind!r} jobs of format {wanted!r}; those that do {kind!r} offer: {known}")
-    extra = f" (export and predict need: pip install 'asyncsdk[{_EXTRAS[kind]}]')" if kind in _EXTRAS else ""
+    extra = f" (where it runs: pip install 'asyncsdk[{_EXTRAS[kind]}]')" if kind in _EXTRAS else ""
     raise NoWorker(f"no worker does {kind!r} jobs; start one with: asyncsdk worker{extra}")

@@ -131,6 +131,8 @@ async def test_a_kind_that_nobody_offers_is_refused(platform: Platform, later: L
     assert "onnx, torchscript" in str(error)
     later(61)
     assert isinstance(await refused(platform, CreateJob(job_id=make_id(), kind="predict")), NoWorker)
+    unpack = await refused(platform, CreateJob(job_id=make_id(), kind="unpack_archive"))
+    assert "pip install 'asyncsdk[archive]'" in str(unpack)
     assert (await platform.send(ListJobs(total=True))).total == 2
 
 
