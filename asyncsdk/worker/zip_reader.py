@@ -119,7 +119,7 @@ class ZipReader:
                     f"{total:,} bytes would become {self.size_bytes:,}; at most {allowed:,} are unpacked of it"
                 )
             self._sort(infos)
-        except BaseException:
+        except BaseException:  # closed whatever ended it, cancelling too, then raised again
             self._file.close()
             raise
 
