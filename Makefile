@@ -25,6 +25,9 @@ DEMO := $(VENV)/.installed-demo-$(HASH)
 DOCS := $(VENV)/.installed-docs-$(HASH)
 BENCH := $(VENV)/.installed-bench-$(HASH)
 
+# Hundreds of tests start an interpreter of their own: without kept bytecode each compiles everything anew.
+export PYTHONDONTWRITEBYTECODE =
+
 FORMATTED := asyncsdk benchmarks tests
 
 .PHONY: help demo test test-all check fix bench soak docs serve venv clean

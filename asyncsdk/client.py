@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import anyio.to_thread
 
 from asyncsdk.config import Settings, write_profile
-from asyncsdk.engine import Concurrency, Engine, TransferConfig
+from asyncsdk.engine import Concurrency, Engine, TlsConfig, TransferConfig
 from asyncsdk.entities.datasets import AsyncDatasets
 from asyncsdk.entities.job_signals import signals_of
 from asyncsdk.entities.jobs import AsyncJobs
@@ -151,7 +151,7 @@ class AsyncClient:
         wanted = Settings.model_validate({**dict(self._settings), "token": token if api_key is None else api_key})
         if wanted.token is None:
             raise ConfigError("the token is empty")
-        platform = _open_platform(wanted)
+        platform = _open_platform(wanted, self._config.tls)
         try:
             user = await platform.send(WhoAmI())
             await anyio.to_thread.run_sync(_keep, wanted)
@@ -231,7 +231,7 @@ class AsyncClient:
         """The platform that answers this client's messages."""
         self._check_usable()
         if self._platform is None:
-            self._platform = _open_platform(self._settings)
+            self._platform = _open_platform(self._settings, self._config.tls)
         return self._platform
 
     async def ensure_worker(self, kind: str, *, start: bool = True) -> bool:
@@ -338,11 +338,11 @@ def _keep(settings: Settings) -> None:
         write_profile(settings.home, url=settings.url, token=settings.token)
 
 
-def _open_platform(settings: Settings) -> Platform:
+def _open_platform(settings: Settings, tls: TlsConfig) -> Platform:
     # Imported when needed: a client of a server needs no database, an embedded one no HTTP client.
     name = settings.platform or ("embedded" if settings.url is None else "rest")
     if name not in {"embedded", "rest"}:
-        return _open_adapter(name, settings)
+        return _open_adapter(name, settings, tls)
     if (settings.url is None) != (name == "embedded"):
         needed = "no url=..." if name == "embedded" else "url=... or ASYNCSDK_URL"
         raise ConfigError(f"the platform {name!r} needs {needed}")
@@ -356,10 +356,10 @@ def _open_platform(settings: Settings) -> Platform:
         )
     from asyncsdk.platforms.rest import RestPlatform
 
-    return RestPlatform(settings.url, settings.token)
+    return RestPlatform(settings.url, settings.token, tls=tls)
 
 
-def _open_adapter(name: str, settings: Settings) -> Platform:
+def _open_adapter(name: str, settings: Settings, tls: TlsConfig) -> Platform:
     from asyncsdk.platforms.registry import adapter_class, open_adapter
 
     adapter_class(name)
@@ -367,4 +367,4 @@ def _open_adapter(name: str, settings: Settings) -> Platform:
         raise ConfigError(f"the platform {name!r} needs url=... or ASYNCSDK_URL: the root of its API")
     if settings.api_key is None:
         raise Unauthenticated(f"no API key for {settings.url}; give api_key=... or set ASYNCSDK_API_KEY")
-    return open_adapter(name, settings.url, settings.api_key)
+    return open_adapter(name, settings.url, settings.api_key, tls=tls)

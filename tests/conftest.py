@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 from collections.abc import Iterator
@@ -10,6 +11,13 @@ from pathlib import Path
 import pytest
 
 from tests.support.nginx import Nginx, NginxUnavailable
+
+
+def pytest_collection_finish() -> None:
+    """Modules and collected tests stay to the end: tests that collect garbage on purpose need not walk through them."""
+    gc.collect()
+    gc.freeze()
+
 
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 

@@ -6,6 +6,7 @@ from importlib import import_module
 
 from asyncsdk.errors import ConfigError
 from asyncsdk.platforms.base import Platform
+from asyncsdk.transport.tls import TlsConfig
 
 __all__ = ["ADAPTERS", "adapter_class", "open_adapter"]
 
@@ -30,12 +31,12 @@ def adapter_class(name: str) -> type[Platform]:
     return found
 
 
-def open_adapter(name: str, url: str, api_key: str) -> Platform:
-    """Return a platform that speaks to the service *name* at *url*. Nothing is sent yet.
+def open_adapter(name: str, url: str, api_key: str, *, tls: TlsConfig | None = None) -> Platform:
+    """Return a platform that speaks to the service *name* at *url*, trusting whom *tls* says. Nothing is sent yet.
 
     Raises:
         ConfigError: There is no such service, or the URL or the key cannot be one.
     """
     opening: type = adapter_class(name)
-    platform: Platform = opening(url, api_key)
+    platform: Platform = opening(url, api_key, tls=tls)
     return platform

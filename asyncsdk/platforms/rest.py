@@ -26,6 +26,7 @@ from asyncsdk.errors import (
 )
 from asyncsdk.platforms.requests import MAX_ATTEMPTS, may_be_done, retry_after, send_request, wait_seconds
 from asyncsdk.protocol.base import Message, all_messages, query_text
+from asyncsdk.transport.tls import TlsConfig, shared_context
 
 __all__ = ["RestPlatform"]
 
@@ -52,13 +53,20 @@ class RestPlatform:
         token: Whose the calls are.
         timeout: Longest single wait, in seconds: for a connection, or for bytes to move. A commit of 1,000 large
             objects may take that long to become durable.
+        tls: Whom to trust behind ``https``; None: what the system trusts.
         transport: Of httpx, in place of the network; for tests.
     """
 
     name = "rest"
 
     def __init__(
-        self, url: str, token: str, *, timeout: float = 60.0, transport: httpx.AsyncBaseTransport | None = None
+        self,
+        url: str,
+        token: str,
+        *,
+        timeout: float = 60.0,
+        tls: TlsConfig | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         parts = urlsplit(url)
         if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
@@ -75,6 +83,7 @@ class RestPlatform:
             timeout=httpx.Timeout(timeout, connect=min(timeout, 10.0)),
             limits=httpx.Limits(max_connections=16, max_keepalive_connections=16, keepalive_expiry=30.0),
             follow_redirects=False,
+            verify=shared_context(parts.scheme, tls or TlsConfig()),
             transport=transport,
         )
 

@@ -12,6 +12,7 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 
 from sqlalchemy.dialects import sqlite
@@ -163,14 +164,15 @@ def _read_version(connection: sqlite3.Connection, path: Path) -> int:
     raise StoreError(path, "is a database of another program; give asyncsdk a folder of its own")
 
 
-def _newest_schema() -> list[str]:
+@cache
+def _newest_schema() -> tuple[str, ...]:
     dialect = sqlite.dialect()
     statements = []
     for table in schema.tables.sorted_tables:
         statements.append(str(CreateTable(table).compile(dialect=dialect)))
         indexes = sorted(table.indexes, key=lambda index: str(index.name))
         statements.extend(str(CreateIndex(index).compile(dialect=dialect)) for index in indexes)
-    return statements
+    return tuple(statements)
 
 
 def _run(connection: sqlite3.Connection, statements: Sequence[str]) -> None:

@@ -8,13 +8,14 @@ import re
 import ssl
 import sys
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 
 import certifi
 
 from asyncsdk.errors import ConfigError
 
-__all__ = ["TlsConfig"]
+__all__ = ["TlsConfig", "shared_context"]
 
 _log = logging.getLogger("asyncsdk.transport")
 
@@ -118,6 +119,25 @@ class TlsConfig:
                 f"cert_file {str(self.cert_file)!r} and key_file {str(key)!r} cannot be used "
                 f"({error.reason or 'no PEM'}): they must be PEM, belong together, and key_password must fit the key"
             ) from None
+
+
+def shared_context(scheme: str, tls: TlsConfig) -> ssl.SSLContext:
+    """Return the context for calls to *scheme* URLs, one for everybody in this process with the same settings.
+
+    For ``http`` it is one that trusts nobody, made at no cost: nothing is encrypted there. Certificates are read once;
+    what changes in those files is seen by the next process.
+
+    Raises:
+        ConfigError: As `TlsConfig.context`.
+    """
+    if scheme == "http":
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    return _kept_context(tls, os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+
+
+@lru_cache(maxsize=8)
+def _kept_context(tls: TlsConfig, _file: str | None, _folders: str | None) -> ssl.SSLContext:
+    return tls.context()
 
 
 def _prefer_aes_128(context: ssl.SSLContext) -> None:

@@ -39,6 +39,7 @@ from asyncsdk.protocol.projects import (
 )
 from asyncsdk.protocol.uploads import RenewUploads
 from asyncsdk.protocol.users import GetUser, ListUsers, WhoAmI
+from asyncsdk.transport.tls import TlsConfig
 from asyncsdk.wires.ultralytics.paths import Resource
 
 __all__ = ["UltralyticsPlatform"]
@@ -146,9 +147,15 @@ class UltralyticsPlatform:
     """What of a message the service cannot be told, for the documentation."""
 
     def __init__(
-        self, url: str, api_key: str, *, timeout: float = 90.0, transport: httpx.AsyncBaseTransport | None = None
+        self,
+        url: str,
+        api_key: str,
+        *,
+        timeout: float = 90.0,
+        tls: TlsConfig | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        self._calls = Calls(url, api_key, timeout=timeout, transport=transport)
+        self._calls = Calls(url, api_key, timeout=timeout, tls=tls, transport=transport)
         resources: tuple[Resource, ...] = ("projects", "datasets", "models")
         self.entities = {resource: Entities(self._calls, resource) for resource in resources}
         self.people = People(self._calls)

@@ -23,6 +23,7 @@ from asyncsdk.errors import (
     response_error,
 )
 from asyncsdk.platforms.requests import MAX_ATTEMPTS, may_be_done, retry_after, send_request, wait_seconds
+from asyncsdk.transport.tls import TlsConfig, shared_context
 from asyncsdk.wires.ultralytics.paths import KEY_HEADER, data_of, refusal_text
 
 __all__ = ["Calls"]
@@ -42,11 +43,18 @@ class Calls:
         url: Root of the API.
         api_key: Of the user.
         timeout: Longest single wait, in seconds.
+        tls: Whom to trust behind ``https``; None: what the system trusts.
         transport: Of httpx, in place of the network; for tests.
     """
 
     def __init__(
-        self, url: str, api_key: str, *, timeout: float, transport: httpx.AsyncBaseTransport | None = None
+        self,
+        url: str,
+        api_key: str,
+        *,
+        timeout: float,
+        tls: TlsConfig | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         parts = urlsplit(url)
         if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
@@ -60,6 +68,7 @@ class Calls:
             timeout=httpx.Timeout(timeout, connect=min(timeout, 10.0)),
             limits=httpx.Limits(max_connections=16, max_keepalive_connections=16, keepalive_expiry=30.0),
             follow_redirects=False,
+            verify=shared_context(parts.scheme, tls or TlsConfig()),
             transport=transport,
         )
 
