@@ -16,7 +16,9 @@ BIN := $(VENV)/bin
 ARGS ?=
 PYTEST_ARGS ?=
 # Tests run in this many processes, the tests of a file in one: many of them wait for a deadline or a child process.
+# In their own order: files of few long tests, which would come last otherwise, are not alone at the end.
 TEST_PROCESSES ?= 3
+SIDE_BY_SIDE := -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 # The stamp carries the checksum of pyproject.toml: another set of dependencies is another stamp.
 HASH := $(shell cksum < pyproject.toml | cut -d ' ' -f 1)
@@ -41,11 +43,11 @@ demo: $(DEMO)
 
 test: $(DEV)
 	@$(BIN)/python -m tests.support.real.install
-	$(BIN)/pytest -q -n $(TEST_PROCESSES) --dist loadfile -m "not slow" --ignore tests/house $(PYTEST_ARGS)
+	$(BIN)/pytest -q $(SIDE_BY_SIDE) -m "not slow" --ignore tests/house $(PYTEST_ARGS)
 
 test-all: $(DEV) $(DEMO)
 	@$(BIN)/python -m tests.support.real.install --system
-	$(BIN)/pytest -q -n $(TEST_PROCESSES) --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/pytest -q $(SIDE_BY_SIDE) $(PYTEST_ARGS)
 
 check: $(DEV)
 	$(BIN)/ruff format --check $(FORMATTED)

@@ -288,11 +288,18 @@ class AsyncClient:
 
         Jobs that workers of this client have not done are given back.
         """
-        if os.getpid() == self._pid and self._local_workers is not None:
-            await self._local_workers.aclose()  # they take leave of a platform that is still open
-        self._is_closed = True
         if os.getpid() != self._pid:
+            self._is_closed = True
             return
+        try:
+            if self._local_workers is not None:
+                await self._local_workers.aclose()  # they take leave of a platform that is still open
+        finally:  # and when that is cancelled, too
+            self._is_closed = True
+            with anyio.CancelScope(shield=True):
+                await self._close()
+
+    async def _close(self) -> None:
         engine, self._engine = self._engine, None
         platform, self._platform = self._platform, None
         try:

@@ -129,7 +129,8 @@ class Settings(BaseModel):
                 raise ConfigError("give url=... (a server) or data=... (a folder of the embedded platform), not both")
             given["url"] = ""
             given.setdefault("platform", "embedded")
-        home = Path(given.get("home") or environment.get("home") or Path.home() / ".asyncsdk").expanduser()
+        # From the root: whoever is asked later may stand in another folder.
+        home = Path(given.get("home") or environment.get("home") or Path.home() / ".asyncsdk").expanduser().absolute()
         profile = _read_profile(home)
         values: dict[str, Any] = {**profile, **environment, **given}
         for secret in ("token", "api_key"):
@@ -138,7 +139,7 @@ class Settings(BaseModel):
                 if not _same_server(values.get("url"), stands_beside.get("url", values.get("url"))):
                     values.pop(secret, None)
         values["home"] = home
-        values["data"] = Path(values.get("data") or home / "data").expanduser()
+        values["data"] = Path(values.get("data") or home / "data").expanduser().absolute()
         try:
             return cls(**values)
         except ValidationError as error:

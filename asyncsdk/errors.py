@@ -7,15 +7,16 @@
       UnsupportedOperation     platform, operation
       RequestError             no answer came
         ConnectionFailed  RequestTimeout (phase)
-      ResponseError            status, code, request_id, body
+      ResponseError            status, server_code, request_id, body
         BadRequest  Unauthenticated  PermissionDenied  NotFound  Conflict
         RateLimited (retry_after)  ServerError  MalformedResponse  NoWorker
         JobEnded (job_id)        JobFailed (reason, error_code)  JobCancelled  JobLost
       TransferError            source, destination, part, bytes_done
         ChecksumMismatch (expected, actual)  ObjectChanged  SourceChanged  SourceNotFound  SourceUnreadable
         IncompleteTransfer (declared, received)  DestinationFull  DestinationUnwritable  DeadlineExceeded
-        CircuitOpen
+        CircuitOpen  TooManyFailures
         VerificationFailed  WorkerCrashed (how, crashes)  CompletionUnknown
+      LeftUndone               done
       RunnerUnavailable        kind
       InvalidArchive
       InvalidName              name
@@ -28,13 +29,14 @@
       ForkedProcessError
 
 ``retryable`` is a property of the error; the one retry loop asks it. ``code`` is a stable word for reports and
-scripts. Messages never contain the query of a URL or a token: every URL passes `redact_url` on its way in.
-Cancellation is never one of these.
+scripts, one for each class; what a server calls it, in a word of its own, is ``server_code``. Messages never contain
+the query of a URL or a token: every URL passes `redact_url` on its way in. Cancellation is never one of these.
 """
 
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -66,6 +68,7 @@ __all__ = [
     "JobFailed",
     "JobLost",
     "JournalCorrupt",
+    "LeftUndone",
     "MalformedResponse",
     "MetricsNotSent",
     "NoWorker",
@@ -82,6 +85,7 @@ __all__ = [
     "SourceNotFound",
     "SourceUnreadable",
     "StoreError",
+    "TooManyFailures",
     "TransferError",
     "Unauthenticated",
     "UnsupportedOperation",
@@ -91,7 +95,13 @@ __all__ = [
     "os_errors",
     "redact_url",
     "response_error",
+    "server_code_of",
+    "word_of",
 ]
+
+
+_MAX_SERVER_CODE = 64
+_NOT_IN_CODES = re.compile(r"[^A-Za-z0-9._:-]")
 
 
 def redact_url(url: str) -> str:
@@ -153,10 +163,15 @@ class UnsupportedOperation(AsyncSDKError):
 
 
 class RequestError(AsyncSDKError):
-    """A request got no answer."""
+    """A request got no answer.
+
+    Attributes:
+        was_connected: Whether there was a connection to the server, which broke or on which nothing came.
+    """
 
     code = "request"
     retryable = True
+    was_connected: bool = True
 
 
 class ConnectionFailed(RequestError):
@@ -178,6 +193,7 @@ class RequestTimeout(RequestError):
         super().__init__(f"{what}{limit} in phase {phase!r}{where}")
         self.phase = phase
         self.timeout_seconds = timeout_seconds
+        self.was_connected = phase not in {"connect", "slot"}
 
 
 # --- the answer says no --------------------------------------------------------------------------------------
@@ -188,7 +204,9 @@ class ResponseError(AsyncSDKError):
 
     Attributes:
         status: HTTP status; 0 when a platform in this process answered.
-        code: The server's stable word when it gave one, else this class's.
+        server_code: The server's own word, such as ``AccessDenied`` or ``lease_lost``, when it gave one other than
+            ``code``: at most 64 characters, letters, digits and ``._:-``. Other servers have other words; ``code`` is
+            the same everywhere.
         request_id: What to quote to whoever runs the server; empty when unknown.
         body: What the server said, decoded JSON or text, at most 64 KiB.
     """
@@ -208,8 +226,7 @@ class ResponseError(AsyncSDKError):
     ) -> None:
         super().__init__(message)
         self.status = self.default_status if status is None else status
-        if code:
-            self.code = code  # type: ignore[misc]  # the server's word is finer than the class's
+        self.server_code = _cleaned(code) if code and code != type(self).code else None
         self.request_id = request_id
         self.body = body
         self.retry_after = retry_after
@@ -217,6 +234,11 @@ class ResponseError(AsyncSDKError):
     def __str__(self) -> str:
         message = super().__str__()
         return f"{message} (request {self.request_id})" if self.request_id else message
+
+
+def _cleaned(code: str) -> str:
+    """Return a server's word as one that can stand in a report or be counted, whatever it sent in its place."""
+    return _NOT_IN_CODES.sub("_", code[:_MAX_SERVER_CODE])
 
 
 class BadRequest(ResponseError):
@@ -332,6 +354,16 @@ def response_error(
     if status in {501, 505, 507}:  # the server says that it cannot, not that it failed this time
         error.retryable = False
     return error
+
+
+def server_code_of(error: BaseException | None) -> str | None:
+    """Return what the server that refused called it (`ResponseError.server_code`); None of any other error."""
+    return error.server_code if isinstance(error, ResponseError) else None
+
+
+def word_of(error: AsyncSDKError) -> str:
+    """Return the finest stable word for *error*: the server's when there is one. For what a platform tells clients."""
+    return server_code_of(error) or error.code
 
 
 # --- jobs ----------------------------------------------------------------------------------------------------
@@ -493,7 +525,10 @@ class DestinationUnwritable(TransferError):
 
 
 class CircuitOpen(TransferError):
-    """The server refuses everything, so it was not asked for this one; try again later."""
+    """The server has been out for too long (refuses everything, or cannot be reached); try again later.
+
+    Ends a run in which nothing else went well meanwhile; what was not begun then has no outcome.
+    """
 
     code = "circuit_open"
     retryable = True
@@ -506,6 +541,15 @@ class CompletionUnknown(TransferError):
     """
 
     code = "completion_unknown"
+
+
+class TooManyFailures(TransferError):
+    """So many objects of a run failed that it was ended (``max_failures``); the message has the first one's words.
+
+    What was not begun has no outcome: the same call again goes on with it.
+    """
+
+    code = "too_many_failures"
 
 
 class DeadlineExceeded(TransferError):
@@ -537,6 +581,20 @@ class WorkerCrashed(TransferError):
         super().__init__(f"{name}: {crashes} worker processes ended while they moved it, the last by {how}", **facts)
         self.how = how
         self.crashes = crashes
+
+
+class LeftUndone(AsyncSDKError):
+    """A run was drained before everything in its feed had an outcome; the same call again does what is left.
+
+    Attributes:
+        done: How many objects had an outcome.
+    """
+
+    code = "left_undone"
+
+    def __init__(self, done: int) -> None:
+        super().__init__(f"the run was drained after {done} objects, and something was left undone; run it again")
+        self.done = done
 
 
 # --- names, rows, local state --------------------------------------------------------------------------------

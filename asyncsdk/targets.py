@@ -48,7 +48,7 @@ class _Redacted:
             value: Any = getattr(self, name)
             if name == "headers":
                 value = sorted(value)
-            elif name == "part_urls":
+            elif name in {"part_urls", "list_urls"}:
                 value = f"<{len(value)} URLs>"
             elif name == "fields":
                 value = [field_name for field_name, _ in value]
@@ -103,7 +103,9 @@ class MultipartTarget(_Redacted):
             asked for further ones.
         complete_url: Takes the list of parts (POST, XML). Empty: the platform completes when it commits.
         abort_url: Removes the parts (DELETE). Empty: nothing is sent, the service sweeps.
-        list_url: Lists the parts that arrived (GET, XML). Empty: cannot be asked.
+        list_urls: List the parts that arrived (GET, XML): all of them, or a thousand of those after part 0, 1000, 2000
+            ... (S3 signs the ``part-number-marker`` too). Pages that are missing when they are needed are asked of the
+            feed's ``renew``; parts that are on none are sent again. Empty: cannot be asked.
         headers: Headers that go with every part; checksums that are left empty are filled in, see `PutTarget`.
         first_part: Number of the part that ``part_urls[0]`` takes, from 1.
         expires_at: When the URLs stop working, seconds since 1970 UTC; None when unknown.
@@ -119,7 +121,7 @@ class MultipartTarget(_Redacted):
     part_urls: tuple[str, ...]
     complete_url: str = ""
     abort_url: str = ""
-    list_url: str = ""
+    list_urls: tuple[str, ...] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
     first_part: int = 1
     expires_at: float | None = None
@@ -130,7 +132,7 @@ class MultipartTarget(_Redacted):
             raise ConfigError(f"part_size must be at least 1 byte, not {self.part_size}")
         if self.first_part < 1:
             raise ConfigError(f"parts are numbered from 1, not {self.first_part}")
-        for url in (*self.part_urls, self.complete_url, self.abort_url, self.list_url, self.object_url):
+        for url in (*self.part_urls, self.complete_url, self.abort_url, *self.list_urls, self.object_url):
             if url:
                 _check_url(url)
 
@@ -182,8 +184,8 @@ class BlobTarget(_Redacted):
             ``x-ms-blob-content-type``, ``x-ms-meta-...``, ``If-None-Match: *`` to replace nothing.
         checksum: What the server checks every request's bytes against: ``md5``, ``crc64`` (slow in Python) or
             nothing when empty; then what arrived is not verified.
-        upload_id: Blocks are named after it, so that two uploads to one blob do not mix; found from the URL without
-            its query when empty.
+        upload_id: Blocks are named after it, and after something random, so that two uploads to one blob do not mix;
+            found from the URL without its query when empty.
         version: Of the service (``x-ms-version``).
         expires_at: When the signature ends, seconds since 1970 UTC; None: read from the URL.
 
@@ -217,13 +219,15 @@ class FormTarget(_Redacted):
 
     Args:
         url: Where the form goes.
-        fields: Name and value of each field, in the order in which they are sent: keys, policies, signatures.
+        fields: Name and value of each field, in the order in which they are sent: keys, policies, signatures. One
+            of S3's checksums (``x-amz-checksum-sha256`` ...) that is left empty is filled in with that of the file.
         file_field: Name of the field that holds the file.
         file_name: File name that is told; None: the last part of the upload's name; empty: none at all.
         content_type: Type of the file part; empty: that line is left out.
-        headers: Headers that go with the request.
+        headers: Headers that go with the request. A checksum that is left empty is compared with what the server states
+            (``Content-MD5``: with an ETag, too), and not sent: it would be that of the whole form.
         method: ``POST`` unless the service wants another.
-        success: Statuses that mean that the object is there.
+        success: Statuses that mean that the object is there; one of 3xx then leads nowhere.
         is_repeatable: Whether the form may be sent again when no answer came: sending it twice makes one object, as
             with the signed forms of S3 and Google Cloud Storage. A refusal that asks for another attempt is heard
             in any case.

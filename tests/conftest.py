@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.nginx import Nginx, NginxUnavailable
+from tests.support.real.required import missing
 
 
 def pytest_collection_finish() -> None:
@@ -20,6 +21,24 @@ def pytest_collection_finish() -> None:
 
 
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what tests recorded (`record_property`) at the end: what they print is lost in the processes of xdist."""
+    told: dict[str, list[tuple[str, object]]] = {}
+    for report in terminalreporter.getreports("passed") + terminalreporter.getreports("failed"):
+        for name, value in report.user_properties if report.when == "call" else ():
+            told.setdefault(name, []).append((report.nodeid, value))
+    if not told:
+        return
+    terminalreporter.section("measured")
+    for name, values in sorted(told.items()):
+        numbers = [value for _, value in values if isinstance(value, int)]
+        if name != "seed" and len(numbers) == len(values):
+            terminalreporter.line(f"{name}: {sum(numbers)} in {len(values)} tests")
+        else:
+            for nodeid, value in values:
+                terminalreporter.line(f"{name}: {value} ({nodeid})")
 
 
 @pytest.fixture(autouse=True)
@@ -56,6 +75,6 @@ def nginx() -> Iterator[Nginx]:
     try:
         server = Nginx()
     except NginxUnavailable as error:
-        pytest.skip(str(error))
+        missing("nginx", str(error))
     with server:
         yield server

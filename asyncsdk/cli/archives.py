@@ -11,7 +11,7 @@ import anyio.to_thread
 
 from asyncsdk.cli.exits import ExitCode
 from asyncsdk.cli.invocation import Invocation
-from asyncsdk.cli.options import add_common, add_project, add_resume
+from asyncsdk.cli.options import add_common, add_no_wait, add_project, add_resume
 from asyncsdk.cli.progress import ProgressDisplay
 from asyncsdk.cli.references import Reference, create_dataset, find_dataset
 from asyncsdk.client import AsyncClient
@@ -36,20 +36,20 @@ def add_commands(commands: Any) -> None:
         "upload",
         help="upload a zip as the archive of a dataset, and have it unpacked",
         description="Upload a zip and have it unpacked there into items; labels of YOLO (labels/train/a.txt beside "
-        "images/train/a.jpg)\nbecome annotations. Entries that are refused are told, and the exit status is 1.",
+        "images/train/a.jpg)\nbecome annotations. Entries that are refused are told, and the exit status is 3.",
     )
     parser.add_argument("path", metavar="PATH", type=Path, help="the zip")
     _add_dataset(parser)
     parser.add_argument("--create", action="store_true", help="make the dataset, and its project, when missing")
     parser.add_argument("--no-unpack", dest="unpack", action="store_false", help="only keep it")
-    _add_no_wait(parser)
+    add_no_wait(parser)
     add_resume(parser)
     add_common(parser)
     parser.set_defaults(work=upload)
 
     parser = verbs.add_parser("unpack", help="make items and annotations of the archive that a dataset has")
     _add_dataset(parser)
-    _add_no_wait(parser)
+    add_no_wait(parser)
     add_common(parser)
     parser.set_defaults(work=unpack)
 
@@ -64,11 +64,6 @@ def add_commands(commands: Any) -> None:
 def _add_dataset(parser: Any) -> None:
     parser.add_argument("dataset", metavar="DATASET", help="name, project/name, or id")
     add_project(parser)
-
-
-def _add_no_wait(parser: Any) -> None:
-    parser.add_argument("--no-wait", dest="wait", action="store_false", help="end as soon as the job is queued; needs "
-                        "a worker elsewhere")  # fmt: skip
 
 
 async def upload(invocation: Invocation) -> ExitCode:

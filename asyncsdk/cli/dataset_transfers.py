@@ -15,7 +15,7 @@ from asyncsdk.cli.invocation import Invocation
 from asyncsdk.cli.options import add_common, add_project, add_resume, add_selection, add_transfer
 from asyncsdk.cli.references import Reference, create_dataset, find_dataset
 from asyncsdk.cli.reports import entry_of, make_entry, read_failed
-from asyncsdk.cli.runs import Run, own_report
+from asyncsdk.cli.runs import Run, own_files
 from asyncsdk.client import AsyncClient
 from asyncsdk.domain.filters import Condition
 from asyncsdk.engine import Outcome, Refused, Skipped
@@ -81,7 +81,7 @@ async def upload(invocation: Invocation) -> ExitCode:
     run = Run(invocation, "upload", source=source)
     async with invocation.client() as client:
         dataset = await _dataset_to_fill(client, invocation, reference)
-        exclude = [*(given.exclude or ()), *own_report(source, given.report)]
+        exclude = [*(given.exclude or ()), *own_files(source, given.report, given.events)]
         with run:
 
             def on_outcome(outcome: Outcome) -> None:
@@ -89,14 +89,11 @@ async def upload(invocation: Invocation) -> ExitCode:
                 run.write(_upload_entry(outcome, source))
 
             if dataset is None:
-                outcomes = await anyio.to_thread.run_sync(
-                    lambda: list(_would_send(source, PathFilter(given.include, exclude)))
-                )
-                if not outcomes:
+                async for outcome in _in_batches(_would_send(source, PathFilter(given.include, exclude))):
+                    on_outcome(outcome)
+                if not run.tally.objects:
                     matching = " that matches include and exclude" if given.include or exclude else ""
                     raise SourceNotFound(f"{source}: holds no file{matching}; nothing to upload")
-                for outcome in outcomes:
-                    on_outcome(outcome)
             else:
                 report = await dataset.upload(
                     source if given.retry is None else _failed_uploads(run, given.retry, given.include, exclude),

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from asyncsdk.cli.lines import LineWriter
+from asyncsdk.cli.lines import LineWriter, open_alone
 from asyncsdk.cli.output import Output, json_line
 from asyncsdk.engine import Event
-from asyncsdk.errors import os_errors
 
 __all__ = ["EventWriter"]
 
@@ -20,6 +19,7 @@ class EventWriter:
         output: Where standard output is.
 
     Raises:
+        ConfigError: Another run writes it.
         DestinationUnwritable, DestinationFull: It cannot be written.
     """
 
@@ -27,8 +27,7 @@ class EventWriter:
         self._output = output
         self._lines: LineWriter | None = None
         if str(path) != "-":
-            with os_errors("destination", destination=str(path)):
-                self._lines = LineWriter(path.open("wb", buffering=0), path, "asyncsdk events")
+            self._lines = LineWriter(open_alone(path), path, "asyncsdk events")
 
     def __call__(self, event: Event) -> None:
         """Write one event.

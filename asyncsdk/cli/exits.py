@@ -11,12 +11,17 @@ from asyncsdk.errors import (
     Conflict,
     DestinationFull,
     DestinationUnwritable,
+    ForkedProcessError,
     InvalidArchive,
+    InvalidImage,
+    InvalidModel,
     InvalidName,
     InvalidRow,
     JobEnded,
     JournalCorrupt,
+    LeftUndone,
     MalformedResponse,
+    MetricsNotSent,
     NotFound,
     NoWorker,
     PermissionDenied,
@@ -49,6 +54,7 @@ class ExitCode(IntEnum):
     REFUSED = 7
     LOCAL = 8
     DIFFERENT = 9
+    HUNG_UP = 129
     INTERRUPTED = 130
     BROKEN_PIPE = 141
     TERMINATED = 143
@@ -65,13 +71,14 @@ _MEANINGS = {
     ExitCode.REFUSED: "the platform refused: a name is taken, ambiguous or invalid, a value is wrong",
     ExitCode.LOCAL: "a file or folder of this machine cannot be read or written, or a disk is full",
     ExitCode.DIFFERENT: "verify found differences",
+    ExitCode.HUNG_UP: "the terminal is gone (SIGHUP): something was left undone; the same command again goes on",
     ExitCode.INTERRUPTED: "interrupted (Ctrl-C): something was left undone; the same command again goes on",
     ExitCode.BROKEN_PIPE: "whoever read the output went away",
     ExitCode.TERMINATED: "terminated (SIGTERM): something was left undone; the same command again goes on",
 }
 
 _BY_ERROR: tuple[tuple[tuple[type[BaseException], ...], ExitCode], ...] = (
-    ((ConfigError,), ExitCode.USAGE),
+    ((ConfigError, ForkedProcessError), ExitCode.USAGE),
     ((Unauthenticated, PermissionDenied), ExitCode.AUTHENTICATION),
     ((NotFound, SourceNotFound), ExitCode.NOT_FOUND),
     ((RequestError, RateLimited, ServerError, MalformedResponse), ExitCode.SERVER),
@@ -80,6 +87,8 @@ _BY_ERROR: tuple[tuple[tuple[type[BaseException], ...], ExitCode], ...] = (
             Conflict,
             BadRequest,
             InvalidArchive,
+            InvalidImage,
+            InvalidModel,
             InvalidName,
             InvalidRow,
             NoWorker,
@@ -92,7 +101,7 @@ _BY_ERROR: tuple[tuple[tuple[type[BaseException], ...], ExitCode], ...] = (
         (SourceUnreadable, SourceChanged, DestinationFull, DestinationUnwritable, StoreError, JournalCorrupt, OSError),
         ExitCode.LOCAL,
     ),
-    ((TransferError, JobEnded), ExitCode.SOME_FAILED),
+    ((TransferError, JobEnded, LeftUndone, MetricsNotSent), ExitCode.SOME_FAILED),
 )
 
 

@@ -89,13 +89,15 @@ class Invocation:
     def _limits(self) -> TransferConfig:
         """Return what the options say that only they can say."""
         given = self.arguments
-        return TransferConfig(
+        limits = TransferConfig(
             bandwidth=given.bandwidth,
             requests_per_second=given.requests_per_second,
             deadline_seconds=given.deadline,
+            max_failures=given.max_failures,
             processes=given.processes,
             source_changed=given.source_changed,
         )
+        return limits if given.outage is None else replace(limits, outage_seconds=given.outage)
 
     def drain(self) -> bool:
         """Let the engines finish what is under way and begin nothing new; returns whether anything is under way."""

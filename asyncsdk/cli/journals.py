@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import anyio.to_thread
@@ -13,13 +13,29 @@ import anyio.to_thread
 from asyncsdk.cli.exits import ExitCode
 from asyncsdk.cli.formats import TableWriter, cell, human_size
 from asyncsdk.cli.invocation import Invocation
-from asyncsdk.cli.options import add_common, add_transfer
+from asyncsdk.cli.options import Arguments, add_common, add_no_wait, add_transfer
 from asyncsdk.engine.journal import RunSummary, journal_folder
 from asyncsdk.engine.journal.catalogue import forget as forget_run
 from asyncsdk.engine.journal.catalogue import summaries, summary
 from asyncsdk.errors import ConfigError, SourceNotFound
 
-__all__ = ["add_commands", "command_of", "forget", "list_runs", "resume", "show"]
+__all__ = ["GIVEN_ANEW", "add_commands", "command_of", "forget", "list_runs", "resume", "show"]
+
+GIVEN_ANEW = (
+    *("token", "json", "quiet", "debug", "report", "retry", "events", "dry_run", "wait"),
+    *(
+        "concurrency",
+        "part_size",
+        "bandwidth",
+        "requests_per_second",
+        "deadline",
+        "outage",
+        "max_failures",
+        "processes",
+        "source_changed",
+    ),
+)
+"""Options that say how, not what: those that were given to ``resume`` count."""
 
 _COLUMNS = ("run", "state", "objects", "large", "parts", "size", "half received", "place")
 
@@ -48,6 +64,7 @@ def add_commands(commands: Any) -> None:
     )
     _add_run(parser)
     add_transfer(parser)
+    add_no_wait(parser)
     parser.set_defaults(work=resume)
     parser = verbs.add_parser(
         "forget",
@@ -106,18 +123,14 @@ async def resume(invocation: Invocation) -> ExitCode:
         raise ConfigError(f"{run.run_id} is under way ({run.owner})")
     arguments = parse(command_of(run))
     given = invocation.arguments
-    anew = ("token", "json", "quiet", "debug", "report", "retry", "events", "dry_run")
-    limits = ("concurrency", "part_size", "bandwidth", "requests_per_second", "deadline", "processes", "source_changed")
-    for name in (*anew, *limits):
-        setattr(arguments, name, getattr(given, name))
+    for name in GIVEN_ANEW:
+        value = getattr(given, name)
+        if value != getattr(Arguments, name):
+            setattr(arguments, name, value)
     if "folder" in run.arguments:  # paths in a manifest count from it
-        try:
-            os.chdir(run.arguments["folder"])
-        except OSError as error:
-            folder = run.arguments["folder"]
-            raise SourceNotFound(
-                f"{folder}: {error.strerror}; its manifest was read from there", source=folder
-            ) from error
+        arguments.manifest_folder = folder = Path(run.arguments["folder"])
+        if not await anyio.to_thread.run_sync(folder.is_dir):
+            raise SourceNotFound(f"{folder}: is no folder; its manifest was read from there", source=str(folder))
     status: ExitCode = await arguments.work(replace(invocation, arguments=arguments))
     return status
 
@@ -160,19 +173,20 @@ def command_of(run: RunSummary) -> list[str]:
     place = known["place"]
     match run.verb:
         case "upload":
-            command = ["upload", place, known["dataset"], *_selection(run)]
+            command = ["upload", place, known["dataset"], *_selection(run), *_policy(run)]
         case "download":
             command = ["download", known["dataset"], place, *_selection(run)]
         case "checkpoint_upload":
-            command = ["checkpoint", "upload", place, known["model"], *_facts(known["facts"])]
+            command = ["checkpoint", "upload", place, known["model"], *_facts(known["facts"]), *_policy(run)]
         case "checkpoint_download":
             command = ["checkpoint", "download", known["model"], place, "--which", known["checkpoint"]]
         case "archive_upload":
             command = ["archive", "upload", place, known["dataset"]]
+            command += [] if known.get("unpack", True) else ["--no-unpack"]
         case "archive_download":
             command = ["archive", "download", known["dataset"], place]
         case "transfer":
-            command = ["transfer", place]
+            command = ["transfer", place, *_policy(run)]
         case _:
             raise ConfigError(f"{run.run_id}: no command of this release starts {run.verb!r}; run it again")
     for name in ("url", "data"):
@@ -187,6 +201,11 @@ def _selection(run: RunSummary) -> Iterator[str]:
     for name in ("include", "exclude"):
         for pattern in known.get(name) or ():
             yield f"--{name}={pattern}"
+
+
+def _policy(run: RunSummary) -> list[str]:
+    policy = run.arguments.get("source_changed")
+    return [] if policy is None else [f"--source-changed={policy}"]
 
 
 def _facts(facts: dict[str, Any]) -> Iterator[str]:

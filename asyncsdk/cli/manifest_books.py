@@ -9,8 +9,9 @@ from typing import Any
 
 import anyio.to_thread
 
+from asyncsdk.checksums import crc32c_hex
 from asyncsdk.engine import Download, Outcome, Skipped, Transfer, Upload
-from asyncsdk.engine.journal import Entry, Finished, Identity, Journal, digest_of
+from asyncsdk.engine.journal import Clearing, Entry, Finished, Identity, Journal, digest_of
 from asyncsdk.entities.download_books import is_as_written
 
 __all__ = ["ManifestBooks"]
@@ -25,6 +26,7 @@ class ManifestBooks:
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
+        self._clearing = Clearing(journal)
         journal.describe_by(_finished, notes_are_final=True)
 
     async def go_on(self, transfers: list[Transfer]) -> list[Transfer]:
@@ -34,6 +36,9 @@ class ManifestBooks:
         entries = await self._journal.find(names)
         done = await anyio.to_thread.run_sync(_look, moving, entries)
         downloads = [one for one in moving if isinstance(one, Download) and one.key.name not in done]
+        if downloads:
+            await self._clearing.clear(str(one.sink) for one in downloads)
+            await self._journal.begin()  # so that what a kill leaves of them is found
         begun = frozenset(await self._journal.begun([one.key.name for one in downloads]))
         for download in downloads:
             name = download.key.name
@@ -64,11 +69,18 @@ def _look(moving: Sequence[Upload | Download], entries: dict[str, Entry]) -> dic
         entry = entries.get(line.name)
         if isinstance(transfer, Upload):
             line.file = _identity(transfer.source)
-            if entry is not None and entry.identity == line.file:
+            if entry is not None and entry.identity == line.file and _is_meant(entry, transfer.crc32c):
                 done[line.name] = entry.identity.size_bytes
-        elif entry is not None and isinstance(transfer.sink, Path) and is_as_written(transfer.sink, entry):
+        elif entry is None or not isinstance(transfer.sink, Path) or not _is_meant(entry, transfer.origin.crc32c):
+            continue
+        elif is_as_written(transfer.sink, entry):
             done[line.name] = entry.identity.size_bytes
     return done
+
+
+def _is_meant(entry: Entry, crc32c: str | None) -> bool:
+    """Whether what was moved is what the line says it is, if it does."""
+    return crc32c is None or crc32c.lower() == crc32c_hex(entry.crc32c)
 
 
 def _identity(path: Any) -> Identity | None:

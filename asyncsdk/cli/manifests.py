@@ -1,8 +1,8 @@
 """``asyncsdk transfer MANIFEST.jsonl``: the engine alone, for people who already have signed URLs.
 
 A line is ``{"source": PATH, "url": URL, "headers": {...}}`` to upload, or ``{"url": URL, "destination": PATH,
-"headers": {...}}`` to download. Paths are relative to the current folder. A bad line is a failure with its number and
-does not stop the others.
+"headers": {...}}`` to download; ``"crc32c"`` of either is what its bytes must have, and ``"key"`` names it for the
+journal. Paths are relative to the current folder. A bad line is a failure with its number and does not stop the others.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import os
 import sys
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import nullcontext
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,21 +22,32 @@ import anyio.to_thread
 import orjson
 
 from asyncsdk.cli.exits import ExitCode
+from asyncsdk.cli.identities import Identities
 from asyncsdk.cli.invocation import Invocation
+from asyncsdk.cli.line_names import lasting_query
 from asyncsdk.cli.manifest_books import ManifestBooks
 from asyncsdk.cli.options import add_common, add_resume, add_transfer
-from asyncsdk.cli.reports import entry_of, read_failed
+from asyncsdk.cli.reports import entry_of, make_entry, read_failed
 from asyncsdk.cli.runs import Run
 from asyncsdk.engine import Download, Origin, Outcome, PutTarget, Refused, Skipped, Target, Transfer, Upload, UrlOrigin
 from asyncsdk.engine.journal import Identity, RunRecord
 from asyncsdk.entities.resuming import keeping
-from asyncsdk.errors import AsyncSDKError, ConfigError, InvalidRow, SourceUnreadable, os_errors, redact_url
+from asyncsdk.errors import (
+    AsyncSDKError,
+    ConfigError,
+    InvalidRow,
+    SourceNotFound,
+    SourceUnreadable,
+    os_errors,
+    redact_url,
+)
 
 __all__ = ["ManifestFeed", "add_commands", "parse_line", "transfer"]
 
+_BATCH = 500
 _READ_BYTES = 256 * 1024
 _MAX_LINE_BYTES = 1024 * 1024
-_KNOWN = {"source", "url", "headers", "destination"}
+_KNOWN = {"source", "url", "headers", "destination", "crc32c", "key"}
 
 
 def add_commands(commands: Any) -> None:
@@ -43,7 +56,10 @@ def add_commands(commands: Any) -> None:
         "transfer",
         help="move what a manifest of signed URLs says, without a platform",
         description='Move what a manifest says. Its lines are {"source": PATH, "url": URL, "headers": {...}} to '
-        'upload,\n{"url": URL, "destination": PATH, "headers": {...}} to download; "headers" may be left out.',
+        'upload,\n{"url": URL, "destination": PATH, "headers": {...}} to download; "headers" may be left out, and\n'
+        '"crc32c" (eight hexadecimal digits) be added: the bytes must have it. A run that was stopped goes on when\n'
+        "the command is given again, also when its URLs were signed anew; lines are told apart by path and by URL\n"
+        'without its signature, or by a "key" of your own.',
     )
     parser.add_argument("manifest", metavar="MANIFEST.jsonl", help="the manifest; - reads standard input")
     add_transfer(parser)
@@ -53,13 +69,12 @@ def add_commands(commands: Any) -> None:
 
 
 async def transfer(invocation: Invocation) -> ExitCode:
-    """Run ``asyncsdk transfer``."""
+    """Run ``asyncsdk transfer``; with ``--retry``, what failed and stands in the manifest no more fails again."""
     given = invocation.arguments
     name = "<stdin>" if given.manifest == "-" else str(given.manifest)
-    only: set[int] | None = None
-    if given.retry is not None:
-        only = await anyio.to_thread.run_sync(_failed_identities, given.retry)
+    only = None if given.retry is None else await anyio.to_thread.run_sync(_failed_lines, given.retry)
     with (
+        only or nullcontext(),
         _open_manifest(given.manifest) as file,
         Run(invocation, "transfer", source=file.fileno() if given.manifest == "-" else Path(name)) as run,
     ):
@@ -71,12 +86,16 @@ async def transfer(invocation: Invocation) -> ExitCode:
         record = None if only is not None else _record(invocation)
         async with invocation.engine() as engine, keeping(invocation.settings(), record, run.on_event) as kept:
             books = None if kept.journal is None else ManifestBooks(kept.journal)
-            feed = ManifestFeed(file, name, only=only, dry_run=given.dry_run, books=books)
+            feed = ManifestFeed(file, name, only=only, dry_run=given.dry_run, books=books, folder=given.manifest_folder)
             report = await engine.collect(
                 feed, on_progress=run.progress.show, on_outcome=on_outcome, on_event=run.on_event
             )
-            kept.ended(report)
+            # No platform can be asked whether what the journal knows still holds, and one line that fails every night
+            # would keep all the others from moving: what has failed goes by --retry.
+            kept.ended(report, forgets_failures=True)
             run.took(report)
+            if only is not None and given.retry is not None:
+                await _fail_what_is_gone(run, only, given.retry, name)
     return run.exit_code
 
 
@@ -85,8 +104,12 @@ def _record(invocation: Invocation) -> RunRecord | None:
     given = invocation.arguments
     if given.manifest == "-" or given.dry_run or not given.resume:
         return None
-    where = {"place": os.path.abspath(given.manifest), "folder": str(Path.cwd())}  # noqa: PTH100  # links stay
-    return RunRecord("transfer", where, where)
+    where = {
+        "place": os.path.abspath(given.manifest),  # noqa: PTH100  # links stay as they are
+        "folder": str(given.manifest_folder or Path.cwd()),
+    }
+    policy = {} if given.source_changed == "fail" else {"source_changed": given.source_changed}
+    return RunRecord("transfer", where, where | policy)
 
 
 class _Line:
@@ -97,34 +120,36 @@ class _Line:
         source: What a report calls where the bytes come from.
         destination: What a report calls where they go.
         file: Identity of the file to upload, taken before it is opened, when a journal is kept.
+        name: What the journal calls it: the same for a line whose URL was only signed again.
     """
 
-    __slots__ = ("destination", "file", "number", "source")
+    __slots__ = ("destination", "file", "name", "number", "source")
 
     def __init__(self, number: int, source: str | None = None, destination: str | None = None) -> None:
         self.number = number
         self.source = source
         self.destination = destination
         self.file: Identity | None = None
+        self.name = ""
 
     @property
-    def name(self) -> str:
-        """What the journal calls it: the same for a line whose URL was only signed again."""
-        return f"{self.source}\0{self.destination}"
-
-    @property
-    def identity(self) -> int:
+    def identity(self) -> tuple[str | int | None, ...]:
         """The same for a line whose URL was only signed again; bad lines go by their number."""
         is_bad = self.source is None and self.destination is None
-        return hash((self.source, self.destination, self.number if is_bad else None))
+        return self.source, self.destination, self.number if is_bad else None
 
 
-def parse_line(line: bytes, number: int, manifest: str, *, dry_run: bool = False) -> Transfer:
-    """Return what one line of a manifest means; `Refused` when it means nothing. Blocking with *dry_run*."""
+def parse_line(
+    line: bytes, number: int, manifest: str, *, dry_run: bool = False, folder: Path | None = None
+) -> Transfer:
+    """Return what one line of a manifest means; `Refused` when it means nothing. Blocking with *dry_run*.
+
+    Paths count from *folder*; None: from the current one.
+    """
     known = _Line(number)
     name = f"{manifest}:{number}"
     try:
-        transfer = _parse(line, known)
+        transfer = _parse(line, known, folder or Path())
     except ConfigError as error:
         return Refused(name, InvalidRow(str(error), line=number, file=manifest), known)
     if not dry_run:
@@ -143,7 +168,7 @@ def parse_line(line: bytes, number: int, manifest: str, *, dry_run: bool = False
     return Skipped(transfer.name, size, known, "would_send")
 
 
-def _parse(line: bytes, known: _Line) -> Upload | Download:
+def _parse(line: bytes, known: _Line, folder: Path) -> Upload | Download:
     try:
         row = orjson.loads(line)
     except orjson.JSONDecodeError as error:
@@ -157,19 +182,29 @@ def _parse(line: bytes, known: _Line) -> Upload | Download:
         raise ConfigError("'url' is missing")
     if not isinstance(headers, dict) or not all(isinstance(value, str) for value in headers.values()):
         raise ConfigError("'headers' must be an object of texts")
+    crc32c = row.get("crc32c")
+    if crc32c is not None and not isinstance(crc32c, str):
+        raise ConfigError("'crc32c' must be a text of eight hexadecimal digits")
+    key = row.get("key")
+    if key is not None and not (isinstance(key, str) and key):
+        raise ConfigError("'key' must be a text")
     source, destination = row.get("source"), row.get("destination")
     if (source is None) == (destination is None):
         raise ConfigError("give either 'source' (to upload) or 'destination' (to download)")
     path = source if source is not None else destination
     if not isinstance(path, str) or not path or "\0" in path:
         raise ConfigError(f"{'source' if source is not None else 'destination'!r} must be a path")
+    kind = "from" if source is not None else "to"
+    known.name = (
+        f"{kind}\0{path}\0{redact_url(url)}\0{lasting_query(url)}" if key is None else f"{kind}\0{path}\0\0{key}"
+    )
     if source is not None:
         target = PutTarget(url, headers)
         known.source, known.destination = source, redact_url(url)
-        return Upload(Path(source), target, key=known, name=source)
-    origin = UrlOrigin(url, headers)
+        return Upload(folder / source, target, crc32c=crc32c, key=known, name=source)
+    origin = UrlOrigin(url, headers, crc32c=crc32c)
     known.source, known.destination = redact_url(url), path
-    return Download(origin, Path(path), key=known, name=path)
+    return Download(origin, folder / path, key=known, name=path)
 
 
 class ManifestFeed:
@@ -178,9 +213,10 @@ class ManifestFeed:
     Args:
         file: The manifest, binary; anything that has a descriptor.
         name: What to call it.
-        only: Identities of the lines to run; None: all.
+        only: Identities of the lines to run, which learn what was met; None: all.
         dry_run: Whether to say what would be done instead.
         books: The journal; None: none is kept.
+        folder: That paths count from; None: the current one.
     """
 
     def __init__(
@@ -188,15 +224,17 @@ class ManifestFeed:
         file: IO[bytes],
         name: str,
         *,
-        only: set[int] | None = None,
+        only: Identities | None = None,
         dry_run: bool = False,
         books: ManifestBooks | None = None,
+        folder: Path | None = None,
     ) -> None:
         self._lines = _numbered_lines(file, name)
         self._name = name
         self._only = only
         self._dry_run = dry_run
         self._books = books
+        self._folder = folder
         self._waiting: deque[Transfer] = deque()
 
     async def take(self, want: int) -> Sequence[Transfer]:
@@ -221,8 +259,10 @@ class ManifestFeed:
         return outcomes
 
     def _parse(self, lines: list[tuple[int, bytes]]) -> list[Transfer]:
-        parsed = (parse_line(line, number, self._name, dry_run=self._dry_run) for number, line in lines)
-        return [one for one in parsed if self._only is None or one.key.identity in self._only]
+        parsed = (
+            parse_line(line, number, self._name, dry_run=self._dry_run, folder=self._folder) for number, line in lines
+        )
+        return [one for one in parsed if self._only is None or _is_asked_for(one.key, self._only)]
 
 
 def _entry(outcome: Outcome) -> dict[str, Any]:
@@ -230,11 +270,49 @@ def _entry(outcome: Outcome) -> dict[str, Any]:
     return entry_of("transfer", outcome, source=known.source, destination=known.destination, line=known.number)
 
 
-def _failed_identities(report: Path) -> set[int]:
-    return {
-        _Line(entry.get("line") or 0, entry.get("source"), entry.get("destination")).identity
-        for entry in read_failed(report, "transfer")
-    }
+def _failed_lines(report: Path) -> Identities:
+    """Return the lines that failed. Blocking."""
+    found = Identities()
+    try:
+        found.add_all(_line_of(entry).identity for entry in read_failed(report, "transfer"))
+    except BaseException:  # whatever it was, the file goes; then raised again
+        found.close()
+        raise
+    return found
+
+
+def _line_of(entry: dict[str, Any]) -> _Line:
+    return _Line(entry.get("line") or 0, entry.get("source"), entry.get("destination"))
+
+
+def _is_asked_for(line: _Line, only: Identities) -> bool:
+    """Whether the line failed, or was a bad one under the same number and is mended now."""
+    was_bad = only.meet(_Line(line.number).identity)
+    return only.meet(line.identity) or was_bad
+
+
+async def _fail_what_is_gone(run: Run, only: Identities, report: Path, manifest: str) -> None:
+    """Count what failed according to *report* and stands in the manifest no more: nobody else would speak of it."""
+    unmet = await anyio.to_thread.run_sync(only.count_unmet)
+    if unmet and not await anyio.to_thread.run_sync(report.is_file):  # a pipe, which cannot be read again
+        name = "further lines"
+        gone = SourceNotFound(f"{manifest}: no line is about {unmet} failures of {report} any more", source=manifest)
+        run.tally.add_failures(unmet, name, gone)
+        run.write(make_entry("transfer", name, "failed", source=None, destination=None, error=gone))
+        return
+    entries = (one for one in read_failed(report, "transfer") if not only.was_met(_line_of(one).identity))
+    while batch := await anyio.to_thread.run_sync(lambda: list(islice(entries, _BATCH))):
+        for entry in batch:
+            line, name = _line_of(entry), str(entry["name"])
+            reason = f"failed according to {report}, and no line of the manifest is about it any more"
+            error = InvalidRow(reason, line=line.number, file=manifest)
+            run.tally.add_failure(name, error)
+            run.write(
+                make_entry(
+                    "transfer", name, "failed", source=line.source, destination=line.destination, error=error,
+                    line=line.number,
+                )
+            )  # fmt: skip
 
 
 def _open_manifest(name: str) -> IO[bytes]:

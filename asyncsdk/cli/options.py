@@ -25,6 +25,7 @@ __all__ = [
     "CommandParser",
     "add_common",
     "add_listing",
+    "add_no_wait",
     "add_patterns",
     "add_project",
     "add_report",
@@ -50,6 +51,8 @@ class Arguments(argparse.Namespace):
     bandwidth: Bandwidth | None = None
     requests_per_second: float | None = None
     deadline: float | None = None
+    outage: float | None = None
+    max_failures: int | None = None
     processes: int = 1
     source_changed: Literal["fail", "retry", "accept"] = "fail"
     part_size: int | None = None
@@ -61,6 +64,8 @@ class Arguments(argparse.Namespace):
     retry: Path | None = None
     events: Path | None = None
     resume: bool = True
+    wait: bool = True
+    manifest_folder: Path | None = None
     include: list[str] | None = None
     exclude: list[str] | None = None
     project: str | None = None
@@ -177,6 +182,10 @@ def add_transfer(parser: argparse.ArgumentParser) -> None:
                        "begin per second")  # fmt: skip
     group.add_argument("--deadline", metavar="TIME", type=parsed_as(parse_duration), help="how long it may take, such "
                        "as 90, 30m or 8h; what is not done by then has failed")  # fmt: skip
+    group.add_argument("--outage", metavar="TIME", type=parsed_as(parse_duration), help="how long to wait for a server "
+                       "that refuses everything or cannot be reached, such as 30s or 2h (default: 10m)")  # fmt: skip
+    group.add_argument("--max-failures", metavar="N", type=int, help="begin nothing new once N objects have failed "
+                       "(default: go on with the others)")  # fmt: skip
     group.add_argument("--processes", metavar="N", type=int, help="worker processes that transfers are spread over "
                        "(default: 1, all in this one; also with --bandwidth or --requests-per-second); for many cores "
                        "and a fast network")  # fmt: skip
@@ -199,6 +208,12 @@ def add_resume(parser: argparse.ArgumentParser) -> None:
         default=argparse.SUPPRESS,
         help="keep no journal, and do not go on with the one of a run that was stopped",
     )
+
+
+def add_no_wait(parser: argparse.ArgumentParser) -> None:
+    """Add ``--no-wait``."""
+    parser.add_argument("--no-wait", dest="wait", action="store_false", default=argparse.SUPPRESS, help="end as soon "
+                        "as the job that unpacks an archive is queued; needs a worker elsewhere")  # fmt: skip
 
 
 def add_selection(parser: argparse.ArgumentParser) -> None:

@@ -7,6 +7,7 @@ object ``{"error": {"code", "message", "exit_status"}}`` there, and a sentence o
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping
 from typing import Any, TextIO
@@ -15,7 +16,7 @@ import orjson
 
 from asyncsdk.cli.formats import cell
 
-__all__ = ["Output", "json_line"]
+__all__ = ["Output", "forget", "json_line"]
 
 PROGRAM = "asyncsdk"
 
@@ -30,6 +31,9 @@ def json_line(values: Mapping[str, Any]) -> bytes:
 
 class Output:
     """Writes for people or for programs.
+
+    A result that cannot be written ends the command; what is only told (notes, problems, progress) never does: the
+    terminal may be gone, and the disk behind standard error full, while the work goes on.
 
     Args:
         as_json: Whether standard output holds JSON lines.
@@ -84,12 +88,34 @@ class Output:
             self.record({"error": {"code": code, "message": message, "exit_status": status, **known}})
 
     def flush(self) -> None:
-        """Hand everything written to the operating system."""
+        """Hand everything written to the operating system.
+
+        Raises:
+            OSError: Results could not be written.
+        """
         self._stdout.flush()
-        self._stderr.flush()
+        try:
+            self._stderr.flush()
+        except OSError:  # nobody can be told; the interpreter would fail with it at its end
+            forget(self._stderr)
 
     def _say(self, line: str) -> None:
-        print(_encodable(f"{PROGRAM}: {line}", self._stderr), file=self._stderr, flush=True)
+        try:
+            print(_encodable(f"{PROGRAM}: {line}", self._stderr), file=self._stderr, flush=True)
+        except OSError:  # nobody reads it any more, or a disk is full: no reason to stop working
+            return
+
+
+def forget(stream: TextIO) -> None:
+    """Keep the interpreter from complaining, at its end, of output that nobody takes."""
+    try:
+        null = os.open(os.devnull, os.O_WRONLY)
+        try:
+            os.dup2(null, stream.fileno())
+        finally:
+            os.close(null)
+    except (OSError, ValueError):  # a stream without a descriptor, or a closed one: nothing to keep quiet
+        return
 
 
 def _encodable(line: str, stream: TextIO) -> str:

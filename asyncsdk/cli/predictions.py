@@ -170,7 +170,9 @@ class _RowBooks:
     def write(self, only: set[int] | None) -> None:
         """Write the line of every row. Blocking; called once, when every row is dealt with."""
         file = str(self._file)
+        gone = set(only or ())
         for number, _ in _numbered_rows(self._file, only):
+            gone.discard(number)
             error = self._failed.get(number) or self._in_failed_range(number)
             name = f"line {number}"
             if error is None and self.undescribed:
@@ -185,6 +187,14 @@ class _RowBooks:
                     error=error,
                     message=self.skipped_reply,
                     line=number,
+                )
+            )
+        for number in sorted(gone):  # nobody else would speak of them
+            error = InvalidRow("failed before, and the file has no such row any more", line=number, file=file)
+            self._run.tally.add_failure(f"line {number}", error)
+            self._run.write(
+                make_entry(
+                    OPERATION, f"line {number}", "failed", source=file, destination=None, error=error, line=number
                 )
             )
         if self.undescribed:

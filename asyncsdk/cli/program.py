@@ -14,9 +14,9 @@ from typing import TextIO
 from asyncsdk.cli.exits import ExitCode, exit_code_of, is_foreseen
 from asyncsdk.cli.interrupts import Interrupted, Stage, run_interruptible
 from asyncsdk.cli.invocation import Invocation
-from asyncsdk.cli.output import Output
+from asyncsdk.cli.output import Output, forget
 from asyncsdk.cli.parser import parse
-from asyncsdk.errors import AsyncSDKError, ResponseError, Unauthenticated
+from asyncsdk.errors import AsyncSDKError, ResponseError, Unauthenticated, server_code_of
 
 __all__ = ["main"]
 
@@ -35,6 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: Arguments without the name of the program; None takes those of the process.
     """
+    _open_missing_streams()
     given = sys.argv[1:] if argv is None else list(argv)
     # Until the arguments are understood, so that a mistake in them is told in the form that was asked for.
     output = Output(as_json="--json" in given)
@@ -49,11 +50,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as error:  # --help and --version
         return int(error.code or 0)
     except Interrupted as error:
-        return _interrupted(output, error.exit_status)
+        return _interrupted(output, error.exit_status, error.__cause__, is_debug=is_debug)
     except KeyboardInterrupt:  # before or after the event loop
         return _interrupted(output, int(ExitCode.INTERRUPTED))
     except BrokenPipeError:
-        _forget_stdout()
+        forget(sys.stdout)
         return int(ExitCode.BROKEN_PIPE)
     except Exception as error:  # noqa: BLE001  # the last one who can tell the user what happened
         return _fail(output, error, is_debug=is_debug)
@@ -76,7 +77,7 @@ def _run(invocation: Invocation) -> int:
 def _fail(output: Output, error: Exception, *, is_debug: bool) -> int:
     status = exit_code_of(error)
     if is_debug:
-        traceback.print_exception(error, file=output.stderr)
+        _show_trace(output, error)
     message = str(error) or type(error).__name__
     if not is_foreseen(error):
         message = f"{type(error).__name__}: {message} (this should not happen; --debug shows where)"
@@ -84,29 +85,51 @@ def _fail(output: Output, error: Exception, *, is_debug: bool) -> int:
         message = f"{message}; log in with: asyncsdk login URL"
     code = error.code if isinstance(error, AsyncSDKError) else "unexpected" if not is_foreseen(error) else "os_error"
     request_id = error.request_id if isinstance(error, ResponseError) else ""
+    server_code = server_code_of(error)
     try:
-        output.error(code, message, int(status), request_id=request_id)
+        output.error(code, message, int(status), request_id=request_id, server_code=server_code)
         output.flush()
     except OSError:  # nobody reads it any more, or the disk behind it is full, which may be the error just told
-        _forget_stdout()
+        forget(sys.stdout)
     return int(status)
 
 
-def _interrupted(output: Output, status: int) -> int:
+def _interrupted(output: Output, status: int, cause: BaseException | None = None, *, is_debug: bool = False) -> int:
+    """Tell that a signal ended the command, and *cause*: what its cleanup raised."""
+    if cause is not None:
+        if is_debug:
+            _show_trace(output, cause)
+        output.problem(f"while stopping: {str(cause) or type(cause).__name__}")
     try:
         output.error("interrupted", "interrupted; running the same command again goes on", status)
         output.flush()
     except OSError:  # as in _fail
-        _forget_stdout()
+        forget(sys.stdout)
     return status
 
 
-def _forget_stdout() -> None:
-    """Keep the interpreter from complaining, at its end, of output that nobody reads."""
+def _show_trace(output: Output, error: BaseException) -> None:
     try:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (OSError, ValueError):  # a stream without a descriptor, or a closed one: nothing to keep quiet
+        traceback.print_exception(error, file=output.stderr)
+    except OSError:  # as of any other words: nobody reads them any more
         return
+
+
+def _open_missing_streams() -> None:
+    """Put nothing in the place of standard streams that are closed (``2>&-``).
+
+    What is opened next would get their numbers, and the words that are meant for them; the fast event loop ends a
+    process that closes one of those.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free, which is this one
+    if sys.stdout is None:
+        sys.stdout = os.fdopen(1, "w", closefd=False)
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(2, "w", closefd=False)
 
 
 @contextmanager

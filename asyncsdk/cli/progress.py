@@ -16,7 +16,7 @@ LINE_EVERY_SECONDS = 5.0
 
 
 class ProgressDisplay:
-    """Shows `Progress` events.
+    """Shows `Progress` events; a terminal that is gone is no error, and nothing is shown any more.
 
     Args:
         output: Where to; nothing is shown with ``--quiet``.
@@ -32,14 +32,20 @@ class ProgressDisplay:
         self._last_line_seconds = 0.0
         self._base = Progress()
         self._latest = Progress()
+        self._is_terminal_gone = False
 
     def show(self, progress: Progress) -> None:
         """Show one event of the run."""
         if self._output.is_quiet:
             return
         self._latest = progress = self._added(progress)
-        if self._output.is_terminal:
-            self._draw(progress)
+        if self._is_terminal_gone:
+            return
+        if self._bar is not None or self._output.is_terminal:
+            try:
+                self._draw(progress)
+            except OSError:  # somebody closed it, or the connection to it broke: the work goes on
+                self._is_terminal_gone = True
         elif progress.seconds - self._last_line_seconds >= LINE_EVERY_SECONDS:
             self._last_line_seconds = progress.seconds
             self._output.note(self._line(progress))
@@ -50,9 +56,13 @@ class ProgressDisplay:
 
     def close(self) -> None:
         """Remove the bar."""
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
+        bar, self._bar = self._bar, None
+        if bar is None:
+            return
+        try:
+            bar.close()
+        except OSError:  # as in `show`
+            self._is_terminal_gone = True
 
     def _added(self, progress: Progress) -> Progress:
         base = self._base

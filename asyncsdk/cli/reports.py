@@ -3,50 +3,56 @@
 A line::
 
     {"operation": "upload", "name": "a.jpg", "source": "/photos/a.jpg", "destination": null, "status": "failed",
-     "code": "source_not_found", "message": "...", "size_bytes": 0, "seconds": 0.0, "attempts": 0, "crc32c": null,
-     "verified": false}
+     "code": "permission_denied", "server_code": "AccessDenied", "message": "...", "size_bytes": 0, "seconds": 0.0,
+     "attempts": 1, "crc32c": null, "verified": false}
 
 ``status`` is ``done``, ``skipped`` or ``failed``; of a dry run, ``message`` is ``would_send`` or ``would_fetch``.
+``code`` is a word of ours (`AsyncSDKError.code`), ``server_code`` that of the server which refused, if it had its own.
 What is not known of an object (attempts of a row, say) is null. Operations add what they need to find the object again
 (``line``, ``metadata``, and ``path`` where ``name`` shows bytes that are no Unicode); ``waits`` says how many seconds
 the requests of the object waited, by reason, where that was counted. No line holds the query of a URL,
 a header or a token.
 
-The report of a run that was stopped, so that objects may be missing in it, ends with one more line::
+One more line says how the run ended: ``complete``, so that every object is in the report, or ``incomplete``::
 
-    {"operation": "upload", "name": "", "status": "incomplete"}
+    {"operation": "upload", "name": "", "status": "complete"}
+
+A report without either is of a process that was killed.
 """
 
 from __future__ import annotations
 
 import json
-import tempfile
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
 import orjson
 
-from asyncsdk.cli.lines import LineWriter
+from asyncsdk.cli.identities import Identities
+from asyncsdk.cli.lines import LineWriter, claim, open_alone
 from asyncsdk.cli.output import json_line
 from asyncsdk.engine import Outcome, Skipped
+from asyncsdk.engine.temporaries import temporary_name
 from asyncsdk.engine.transfers import OutcomeStatus
-from asyncsdk.errors import AsyncSDKError, ConfigError, os_errors
+from asyncsdk.errors import AsyncSDKError, ConfigError, os_errors, server_code_of
 
 __all__ = [
     "ReportWriter",
     "entry_of",
     "failed_lines",
     "identity_of",
+    "make_end",
     "make_entry",
-    "make_incomplete",
     "read_failed",
     "was_stopped",
 ]
 
+_COMPLETE = "complete"
 _INCOMPLETE = "incomplete"
 _LAST_BYTES = 4096
-"""Far more than the line that ends the report of a stopped run."""
+"""Far more than the line that ends a report."""
 
 
 def make_entry(
@@ -73,6 +79,7 @@ def make_entry(
         "destination": destination,
         "status": status if error is None else "failed",
         "code": None if error is None else error.code,
+        "server_code": None if error is None else server_code_of(error),
         "message": message if error is None else str(error),
         "size_bytes": size_bytes,
         "seconds": None if seconds is None else round(seconds, 6),
@@ -105,9 +112,9 @@ def entry_of(
     )
 
 
-def make_incomplete(operation: str) -> dict[str, Any]:
-    """Return the line that ends the report of a run that was stopped."""
-    return {"operation": operation, "name": "", "status": _INCOMPLETE}
+def make_end(operation: str, *, is_complete: bool) -> dict[str, Any]:
+    """Return the line that ends a report; *is_complete*: the run was not stopped, so that no object is missing."""
+    return {"operation": operation, "name": "", "status": _COMPLETE if is_complete else _INCOMPLETE}
 
 
 def _intention(outcome: Outcome) -> str | None:
@@ -117,8 +124,11 @@ def _intention(outcome: Outcome) -> str | None:
 
 
 def identity_of(entry: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Return what makes two lines speak of the same object."""
-    return tuple(entry.get(name) for name in ("operation", "name", "source", "destination", "line"))
+    """Return what makes two lines speak of the same object. Where a line says where it comes from and where it goes,
+    its number does not count: a manifest that was written again has its lines elsewhere."""
+    source, destination = entry.get("source"), entry.get("destination")
+    line = entry.get("line") if source is None or destination is None else None
+    return entry.get("operation"), entry.get("name"), source, destination, line
 
 
 class ReportWriter:
@@ -127,28 +137,31 @@ class ReportWriter:
 
     Lines are handed to the operating system at once, so that a killed process loses a line at most. With *retried* the
     new report replaces the one it came from only at `close`, and keeps the failed lines that were not reached: a
-    retry that is interrupted loses nothing.
+    retry that is interrupted loses nothing. Memory does not grow with the number of lines.
 
     Args:
         path: The report; replaced.
         retried: The report that is being retried, when it is the same file.
 
     Raises:
+        ConfigError: Another run writes it.
         DestinationUnwritable, DestinationFull: It cannot be written.
     """
 
     def __init__(self, path: Path, *, retried: Path | None = None) -> None:
         self._path = path
         self._retried = retried
-        self._reached: set[int] = set()
-        with os_errors("destination", destination=str(path)):
-            if retried is None:
-                file: IO[bytes] = path.open("wb", buffering=0)
-            else:
-                file = tempfile.NamedTemporaryFile(  # noqa: SIM115  # closed and renamed by close()
-                    "wb", buffering=0, dir=path.parent, prefix=f".{path.name[:100]}.", suffix=".part", delete=False
-                )
-        self._temporary = Path(file.name)
+        self._settled: list[tuple[Any, ...]] = []
+        self._claim: int | None = None
+        if retried is None:
+            file, self._temporary = open_alone(path), path
+        else:
+            self._claim = claim(path)
+            try:
+                file, self._temporary = self._open_beside(path)
+            except BaseException:  # whatever it was, the claim is let go; then raised again
+                os.close(self._claim)
+                raise
         self._lines = LineWriter(file, path, "asyncsdk report")
 
     def write(self, entry: Mapping[str, Any]) -> None:
@@ -158,13 +171,11 @@ class ReportWriter:
             DestinationFull, DestinationUnwritable: An earlier line could not be written.
         """
         self._lines.check()
-        if self._retried is not None:
-            self._reached.add(hash(identity_of(entry)))
         self._lines.write(json_line(entry))
 
     def settle(self, entry: Mapping[str, Any]) -> None:
         """Take *entry* of the retried report for reached: others stand for it now."""
-        self._reached.add(hash(identity_of(entry)))
+        self._settled.append(identity_of(entry))
 
     def close(self, *, last: Mapping[str, Any] | None = None) -> None:
         """Write what is left and close the file.
@@ -180,9 +191,7 @@ class ReportWriter:
         try:
             try:
                 if self._retried is not None:
-                    for line in failed_lines(self._retried):
-                        if hash(identity_of(json.loads(line))) not in self._reached:
-                            self._lines.write(line)
+                    self._keep_unreached(self._retried)
                 if last is not None:
                     self._lines.write(json_line(last))
             finally:
@@ -194,7 +203,34 @@ class ReportWriter:
         finally:
             if self._retried is not None:  # whatever went wrong: what is retried stands as it was
                 self._temporary.unlink(missing_ok=True)
+            if self._claim is not None:
+                os.close(self._claim)
         self._lines.check()
+
+    def _keep_unreached(self, retried: Path) -> None:
+        """Add the failures of *retried* that no line of ours speaks of; read back, so that nobody has to remember."""
+        self._lines.wait()
+        self._lines.check()
+        with Identities() as reached:
+            reached.add_all(self._settled)
+            with self._temporary.open("rb") as file:
+                reached.add_all(identity_of(_parsed(line)) for line in file)
+            for line in failed_lines(retried):
+                if identity_of(_parsed(line)) not in reached:
+                    self._lines.write(line)
+
+    @staticmethod
+    def _open_beside(path: Path) -> tuple[IO[bytes], Path]:
+        with os_errors("destination", destination=str(path)):
+            # Of a name that no upload takes for data, should this process be killed in between.
+            beside = path.with_name(temporary_name(path.name))
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+            return os.fdopen(os.open(beside, flags, 0o600), "wb", 0), beside
+
+
+def _parsed(line: bytes) -> Any:
+    """Return what a line holds; names that are no Unicode are escapes that only the standard library reads."""
+    return orjson.loads(line) if b"\\u" not in line else json.loads(line)
 
 
 def failed_lines(path: Path) -> Iterator[bytes]:
@@ -209,7 +245,7 @@ def failed_lines(path: Path) -> Iterator[bytes]:
             if not line.strip():
                 continue
             try:
-                entry = orjson.loads(line) if b"\\u" not in line else json.loads(line)
+                entry = _parsed(line)
             except ValueError as error:
                 if not line.endswith(b"\n"):
                     return  # the process that wrote it was killed in the middle of this line
@@ -234,9 +270,9 @@ def read_failed(path: Path, operation: str) -> Iterator[dict[str, Any]]:
 
 
 def was_stopped(path: Path, operation: str) -> bool:
-    """Whether the report of *operation* is of a run that was stopped: objects may be missing in it. Reads its end only.
+    """Whether objects may be missing in the report of *operation*: it does not end as that of a whole run does.
 
-    A report that is no regular file, and can be read only once, is taken for whole.
+    Reads its end only. A report that is no regular file, and can be read only once, is taken for whole.
 
     Raises:
         SourceNotFound, SourceUnreadable: The report cannot be read.
@@ -249,16 +285,14 @@ def was_stopped(path: Path, operation: str) -> bool:
         with path.open("rb") as file:
             file.seek(max(0, size - _LAST_BYTES))
             end = file.read()
-    if end and not end.endswith(b"\n"):
-        return True  # killed in the middle of a line
     try:
         entry = json.loads(end.rstrip().rpartition(b"\n")[2])
     except ValueError:
-        return False  # longer than what was read, or no report, which reading it tells
-    if not isinstance(entry, dict) or entry.get("status") != _INCOMPLETE:
-        return False
+        return True  # cut short, longer than what was read, or no report, which reading it tells
+    if not isinstance(entry, dict) or entry.get("status") not in {_COMPLETE, _INCOMPLETE}:
+        return True  # killed before it could say how it ended
     _check_operation(path, entry, operation)
-    return True
+    return bool(entry["status"] == _INCOMPLETE) or not end.endswith(b"\n")
 
 
 def _check_operation(path: Path, entry: Mapping[str, Any], operation: str) -> None:

@@ -16,20 +16,16 @@ from asyncsdk.cli.exits import ExitCode
 from asyncsdk.cli.formats import human_size
 from asyncsdk.cli.invocation import Invocation
 from asyncsdk.cli.progress import ProgressDisplay
-from asyncsdk.cli.reports import ReportWriter, make_incomplete, was_stopped
+from asyncsdk.cli.reports import ReportWriter, make_end, was_stopped
 from asyncsdk.engine import EventCallback, Report
-from asyncsdk.errors import AsyncSDKError, ConfigError
+from asyncsdk.errors import AsyncSDKError, ConfigError, LeftUndone
 
-__all__ = ["STOPPED", "LeftUndone", "Run", "own_report", "summary_of"]
+__all__ = ["STOPPED", "Run", "own_files", "summary_of"]
 
 STOPPED = "the run this report is of was stopped; run the command again without --retry"
 """Said of a retry after which objects may still be missing."""
 
 SHOWN_FAILURES = 5
-
-
-class LeftUndone(Exception):
-    """A run ended early because it was told to begin nothing new."""
 
 
 class Run:
@@ -96,12 +92,17 @@ class Run:
 
     def __enter__(self) -> Self:
         self._started = time.monotonic()
-        if self._report_path is not None:
-            self._writer = ReportWriter(
-                self._report_path, retried=self._retry_path if self._retries_into_itself else None
-            )
         if self._events_path is not None:
             self._events = EventWriter(self._events_path, self._output)
+        if self._report_path is not None:
+            try:
+                self._writer = ReportWriter(
+                    self._report_path, retried=self._retry_path if self._retries_into_itself else None
+                )
+            except BaseException:  # whatever it was, the thread of the events ends; then raised again
+                if self._events is not None:
+                    self._events.close()
+                raise
         return self
 
     def __exit__(
@@ -131,8 +132,8 @@ class Run:
         # A stopped retry into its own report keeps what it did not reach; the only object of a command is in it if it
         # failed.
         is_all_there = is_whole or self._retries_into_itself or (self._is_single and self.tally.objects > 0)
-        is_incomplete = self._retries_stopped or not is_all_there
-        writer.close(last=make_incomplete(self.operation) if is_incomplete else None)
+        is_complete = is_all_there and not self._retries_stopped
+        writer.close(last=make_end(self.operation, is_complete=is_complete))
 
     @property
     def exit_code(self) -> ExitCode:
@@ -157,7 +158,7 @@ class Run:
         """
         self.tally.add_waits(report.waits, report.cpu_share, report.seconds)
         if not report.is_complete:
-            raise LeftUndone("the run was drained before everything was done")
+            raise LeftUndone(self.tally.objects)
 
     def write(self, entry: Mapping[str, Any]) -> None:
         """Write one line into the report, and with ``--json`` to standard output."""
@@ -226,15 +227,20 @@ def _summary_values(tally: Report, is_whole: bool) -> dict[str, Any]:
     }
 
 
-def own_report(folder: Path, report: Path | None) -> list[str]:
-    """Return the patterns that leave out a report which is written into the *folder* that a command reads."""
-    if report is None or not folder.is_dir():
+def own_files(folder: Path, report: Path | None, events: Path | None) -> list[str]:
+    """Return the patterns that leave out what a command writes into the *folder* that it reads."""
+    if not folder.is_dir():
         return []
-    try:
-        inside = report.resolve().relative_to(folder.resolve())
-    except ValueError:
-        return []
-    return [f"/{glob.escape(inside.as_posix())}"]
+    patterns = []
+    for path in (report, events):
+        if path is None or str(path) == "-":
+            continue
+        try:
+            inside = path.resolve().relative_to(folder.resolve())
+        except ValueError:
+            continue
+        patterns.append(f"/{glob.escape(inside.as_posix())}")
+    return patterns
 
 
 def _is_same_path(one: Path, other: Path) -> bool:

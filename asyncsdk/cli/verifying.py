@@ -13,7 +13,7 @@ from asyncsdk.cli.invocation import Invocation
 from asyncsdk.cli.options import add_common, add_patterns, add_project, add_report_file
 from asyncsdk.cli.references import Reference, find_dataset, find_model
 from asyncsdk.cli.reports import make_entry
-from asyncsdk.cli.runs import Run, own_report
+from asyncsdk.cli.runs import Run, own_files
 from asyncsdk.entities.verifying import Comparison
 from asyncsdk.errors import VerificationFailed
 
@@ -74,7 +74,7 @@ async def verify(invocation: Invocation) -> ExitCode:
             await dataset.verify(
                 folder,
                 include=given.include,
-                exclude=[*(given.exclude or ()), *own_report(folder, given.report)],
+                exclude=[*(given.exclude or ()), *own_files(folder, given.report, given.events)],
                 on_progress=run.progress.show,
                 on_comparison=lambda comparison: _count(run, comparison, folder / comparison.path),
             )

@@ -55,6 +55,11 @@ class Lease:
             raise ValueError("a lease does not grow")
         self._budget._give_back(given_back)
 
+    def absorb(self, other: Lease) -> None:
+        """Take over what *other*, of the same budget, holds."""
+        self.size_bytes += other.size_bytes
+        other.size_bytes = 0
+
     def release(self) -> None:
         """Give everything back. Calling it again does nothing."""
         if self.size_bytes:
@@ -117,7 +122,7 @@ class Budget:
     async def take(self, size_bytes: int) -> Lease:
         """Wait until *size_bytes* are free and take them.
 
-        Who holds a lease must not wait for another one: two such holders could wait for each other.
+        Who holds a lease must not wait for another one, or not for long: two such holders could wait for each other.
         """
         with self._lock:
             if not self._waiting and self._fits(size_bytes):

@@ -10,6 +10,7 @@ import asyncio
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from asyncsdk.engine.conditional import may_have_arrived
 from asyncsdk.engine.downloads import Fetch, NoRanges
 from asyncsdk.engine.redirects import REDIRECTS
 from asyncsdk.engine.small_downloads import MAX_SMALL_BYTES, SmallFetch
@@ -17,7 +18,7 @@ from asyncsdk.engine.small_uploads import SmallPut
 from asyncsdk.engine.transfers import Download, Outcome, Upload
 from asyncsdk.engine.work import UrlExpired, Work
 from asyncsdk.errors import AsyncSDKError, ChecksumMismatch, RequestError, ResponseError, SourceChanged
-from asyncsdk.transport.base import Reply, Request
+from asyncsdk.transport.base import Reply, Request, is_conditional
 from asyncsdk.transport.lean import Exchange
 
 if TYPE_CHECKING:
@@ -148,14 +149,15 @@ class Carrier(Exchange):
         self._pull()
 
     def _is_held(self, work: Work) -> bool:
-        """Whether the server of *work* asked for a pause: it is put aside then.
+        """Whether the server of *work* asked for a pause, or is out: it is put aside then.
 
         Raises:
-            CircuitOpen: It refuses everything.
+            CircuitOpen: It has been out for too long.
         """
-        seconds = self._express.limits.origins.held_seconds(work.end.url)  # type: ignore[union-attr]  # see `takes`
+        url: str = work.end.url  # type: ignore[union-attr]  # see `takes`
+        seconds = self._express.limits.origins.held_seconds(url)
         if seconds:
-            self._express.park(work.transfer, seconds)
+            self._express.parking.put(work.transfer, url, seconds)
         return seconds > 0
 
     # --- one transfer ----------------------------------------------------------------------------------------
@@ -199,6 +201,9 @@ class Carrier(Exchange):
                 return False
             if monotonic() - started > STALL_SECONDS:
                 express.was_slow(started)
+            if express.horizon.wants_date:
+                express.horizon.wants_date = False
+                work.resources.clocks.watch(self.request)
             work.attempts = 1
             self.reported = 0
             self.is_repeated = False
@@ -215,11 +220,10 @@ class Carrier(Exchange):
         work = self._work
         assert work is not None
         work.resources.health.answered()
-        if self._express.horizon.wants_date:
-            self._express.horizon.wants_date = False
-            work.resources.clocks.saw(self.request.url, reply.headers)
-        if not self._express.limits.origins.is_clear:
-            self._express.limits.origins.answered(self.request.url, reply.status)
+        origins = self._express.limits.origins
+        origins.reached(self.request.url)
+        if not origins.is_clear:
+            origins.answered(self.request.url, reply.status)
         try:
             try:
                 if reply.status in REDIRECTS:
@@ -243,6 +247,8 @@ class Carrier(Exchange):
             return  # it was abandoned
         try:
             if isinstance(error, AsyncSDKError):
+                if isinstance(error, RequestError):
+                    work.unanswered(self.request.url, error)
                 self._failed(work, error)
             else:
                 self._broke(error)
@@ -272,7 +278,14 @@ class Carrier(Exchange):
 
     def _failed(self, work: Work, error: AsyncSDKError | UrlExpired | NoRanges) -> None:
         if not isinstance(error, AsyncSDKError) or not work.is_final(error, 1):
-            self._leave(work, error)
+            if isinstance(error, AsyncSDKError) and work.waits_for_server(error) and not self._may_be_there(error):
+                work.take_back()
+                self._clear()
+                self._spare = work
+                if not self._express.parking.takes(work.transfer):
+                    self._express.queue.append(work.transfer)  # it may be tried right now
+            else:
+                self._leave(work, error)
             return
         file = self._put.file
         if file is not None and isinstance(error, (ResponseError, ChecksumMismatch, RequestError)):
@@ -283,6 +296,13 @@ class Carrier(Exchange):
                 changed.__cause__ = error
                 error = changed
         self._give_up(work, error)
+
+    def _may_be_there(self, error: AsyncSDKError) -> bool:
+        """Whether the request may have stored what the same request would be refused for: a worker remembers that."""
+        if self._fetch is not None or not is_conditional(self.request.headers):
+            return False
+        body = self.request.body
+        return may_have_arrived(error, self.reported if body is not None and body.size_bytes else None)
 
     def _give_up(self, work: Work, error: AsyncSDKError) -> None:
         self._clear()

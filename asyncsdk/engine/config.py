@@ -24,8 +24,9 @@ class RetryPolicy:
     """When a failed request is tried again.
 
     The wait before attempt n + 1 is uniform between 0 and ``min(wait_max_seconds, wait_initial_seconds * 2**(n-1))``
-    ("full jitter"); a server's ``Retry-After`` replaces it, capped at ``retry_after_max_seconds``. Only errors whose
-    ``retryable`` is true are tried again.
+    ("full jitter"), and never less than what the server asks for by ``Retry-After`` (capped at
+    ``retry_after_max_seconds``), to which up to a tenth is added. Only errors whose ``retryable`` is true are tried
+    again.
 
     Args:
         max_attempts: Attempts of one request, the first included; 1 turns retries off.
@@ -98,6 +99,12 @@ class TransferConfig:
         requests_per_second: Requests that may begin per second; None: no limit. May be changed while running.
         deadline_seconds: How long a run, or a single transfer, may take. What is not done by then fails with
             `DeadlineExceeded`, what is done is settled; None: as long as it takes.
+        outage_seconds: How long is waited for a server that is out: that refuses everything, or cannot be reached. What
+            is meant for it waits, and single requests are tried; when one goes well, all goes on. After that time it
+            fails with `CircuitOpen`, and a run in which nothing else goes well ends. One that never answered is not
+            waited for: its name may be wrong. 0: nothing waits.
+        max_failures: Failed objects that end a run: what is under way is finished, nothing new is begun, and
+            `TooManyFailures` is raised after the last outcome. None: it goes on, however many fail.
         hedge: Whether a part that takes far longer than the others do is asked for once more, when a slot is free for
             it; at most 5 % more bytes.
         part_size: Bytes per range of a large download, and per part of an upload from a stream when the target does
@@ -111,9 +118,10 @@ class TransferConfig:
         settle_seconds: Longest wait before outcomes are settled though there are fewer.
         retry: When requests are tried again.
         timeouts: Longest single waits.
-        source_changed: What happens when size, time or inode of a file are others after it was sent than before:
-            ``fail`` with `SourceChanged`; ``retry``: it is sent again, from its start, as often as ``retry`` allows;
-            ``accept``: nobody looks, and what was sent is what counts.
+        source_changed: What happens when size, time or inode of a file are others after it was sent than before, or
+            its size is not the one that was announced: ``fail`` with `SourceChanged`; ``retry``: it is sent again, from
+            its start, as often as ``retry`` allows, examined anew where that takes a feed (`ExaminingFeed`);
+            ``accept``: nobody looks, and what was sent is what counts: of a file that has grown what was announced.
         cleanup_seconds: Longest wait for cleaning up (aborting a multipart upload) when cancelled.
         tls: Whom to trust on ``https`` connections of transfers, and our own certificate.
         processes: Worker processes that transfers between paths and URLs are spread over; 1: everything happens in this
@@ -129,6 +137,8 @@ class TransferConfig:
     bandwidth: Bandwidth | int | None = None
     requests_per_second: float | None = None
     deadline_seconds: float | None = None
+    outage_seconds: float = 600.0
+    max_failures: int | None = None
     hedge: bool = True
     part_size: int = 8 * MiB
     multipart_threshold: int = 16 * MiB
@@ -154,7 +164,9 @@ class TransferConfig:
             if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0):
                 raise ConfigError(f"{name} must be more than 0, not {value!r}")
         _at_least(self, MiB, "part_size", "multipart_threshold")
-        _at_least(self, 0, "settle_seconds", "cleanup_seconds")
+        _at_least(self, 0, "settle_seconds", "cleanup_seconds", "outage_seconds")
+        if self.max_failures is not None and (type(self.max_failures) is not int or self.max_failures < 1):
+            raise ConfigError(f"max_failures must be a whole number of at least 1, not {self.max_failures!r}")
         if type(self.processes) is not int or self.processes < 1:
             raise ConfigError(f"processes must be a whole number of at least 1, not {self.processes!r}")
         if self.source_changed not in {"fail", "retry", "accept"}:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from asyncsdk.checksums import crc32c_hex
 from asyncsdk.engine.budget import Lease
 from asyncsdk.engine.digests import reply_crc32c
+from asyncsdk.engine.range_digests import Stated, stated_by
 from asyncsdk.engine.replies import content_range, is_partial
 from asyncsdk.engine.sinks import BufferSink, PartFile, SpoolFile
 from asyncsdk.engine.strays import StrayCancelledError, no_strays
@@ -45,13 +46,13 @@ class LargeObject:
     Attributes:
         size_bytes: Its size.
         etag: Its validator, if known.
-        crc32c: Its checksum, if the server said one.
+        stated: What the server said of checksums, with its first range.
         first: Its first range when that has come already, with the file that holds it.
     """
 
     size_bytes: int
     etag: str | None = None
-    crc32c: int | None = None
+    stated: Stated | None = None
     first: tuple[PartFile, BufferSink] | None = None
 
     def discard(self) -> None:
@@ -148,7 +149,7 @@ class Fetch:
     async def run(self) -> Outcome | LargeObject:
         """Fetch it, with all attempts; see `download_whole`."""
         try:
-            reply = await self._work.retry(self._attempt, renew=self._renew)
+            reply = await self._work.retry(self._attempt, renew=self._renew, lane="small")
             if self.is_larger:
                 assert self._file is not None
                 await self._work.resources.threads.run(_flush_and_pause, self._file, self._sink)
@@ -183,7 +184,7 @@ class Fetch:
         assert self._total is not None
         assert self._file is not None
         first, self._file = (self._file, self._sink), None
-        return LargeObject(self._total, self._etag(reply), reply_crc32c(reply.headers), first)
+        return LargeObject(self._total, self._etag(reply), stated_by(reply.headers), first)
 
     @staticmethod
     def _etag(reply: Reply) -> str | None:
@@ -193,31 +194,33 @@ class Fetch:
         return await self._work.renew(self._used)
 
     async def _attempt(self, count: Count) -> Reply:
-        await self._work.current()  # a URL that is about to expire is renewed first
+        async def freshen(request: Request) -> None:
+            await self._work.current()  # a URL that is about to expire is renewed first
+            request.url, request.headers = self._address()
+
         request = self.request(count)
-        reply = await self._work.send(request, "small")
+        reply = await self._work.send(request, "small", freshen=freshen)
         self.judge(reply, request, count.take_back)
         return reply
 
     def request(self, on_received: OnBytes) -> Request:
         """Return the request of one attempt; what an attempt before it took is forgotten."""
+        self._sink = BufferSink(self._file if isinstance(self._download.sink, (str, Path)) else None)
+        url, headers = self._address()
+        timeouts = self._work.resources.config.timeouts
+        return Request("GET", url, headers, on_head=self._on_head, on_received=on_received, timeouts=timeouts)
+
+    def _address(self) -> tuple[str, Mapping[str, str]]:
+        """Return the URL to ask now, and the headers that go along."""
         origin = self._work.end
         assert isinstance(origin, UrlOrigin)
         self._used = origin
-        self._sink = BufferSink(self._file if isinstance(self._download.sink, (str, Path)) else None)
         headers = origin.headers
         if origin.etag is not None:
             headers = {**headers, **precondition(origin.etag)}
         if self._asked is not None:
             headers = {**headers, "Range": f"bytes=0-{self._asked - 1}"}
-        return Request(
-            "GET",
-            origin.url,
-            headers,
-            on_head=self._on_head,
-            on_received=on_received,
-            timeouts=self._work.resources.config.timeouts,
-        )
+        return origin.url, headers
 
     def judge(self, reply: Reply, request: Request, take_back: Callable[[], None]) -> None:
         """Raise unless *reply* brought the object, or its first range, whole.
@@ -249,7 +252,7 @@ class Fetch:
                 raise MalformedResponse(f"another range than the one asked for: {self._shown}", status=head.status)
             self._total = total
             if total > stop and not isinstance(self._download.sink, (str, Path)):
-                raise _IsLarge(LargeObject(total, head.headers.get("etag"), reply_crc32c(head.headers)))
+                raise _IsLarge(LargeObject(total, head.headers.get("etag"), stated_by(head.headers)))
             return self._make_room(stop, stop)
         if head.status not in {200, 203}:
             return None

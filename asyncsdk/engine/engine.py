@@ -235,6 +235,7 @@ class Engine:
     def drain(self) -> bool:
         """Finish what is under way in all runs and begin nothing new; returns whether anything is under way.
 
+        What waits for a server that is out fails with `CircuitOpen`: that may take longer than anybody waits.
         Runs end early, without an error, and say so (`Report.is_complete`); runs that begin later end at once. Single
         transfers (`upload`, `download`, `stream`) go on. To be called in the event loop.
         """
@@ -242,6 +243,9 @@ class Engine:
         is_active = False
         for run in list(self._runs):
             is_active = run.drain() or is_active
+        self.limits.origins.wait_no_longer()
+        if self._resources is not None and self._resources.crew is not None:
+            self._resources.crew.wait_no_longer()
         return is_active
 
     async def aclose(self) -> None:

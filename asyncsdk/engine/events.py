@@ -21,6 +21,7 @@ __all__ = [
     "Drained",
     "Event",
     "EventCallback",
+    "JournalChanged",
     "ObjectFailed",
     "ObjectFinished",
     "ObjectStarted",
@@ -101,6 +102,25 @@ class Resuming(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JournalChanged(Event):
+    """The journal of a run cannot be kept any more, or can be again. The run goes on either way.
+
+    What is done while none is kept is found out anew when the run has to be gone on with. It is tried again every
+    minute.
+
+    Attributes:
+        journal: Name of the journal, as ``asyncsdk journal list`` shows it.
+        is_kept: Whether what is done from now on is kept.
+        reason: Why: another run has it (named by process and host), the disk is full, it is damaged...
+    """
+
+    kind = "journal_changed"
+    journal: str
+    is_kept: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ObjectStarted(Event):
     """A large object, one that takes several requests, began to move. Small ones are only told when they finished.
 
@@ -156,6 +176,7 @@ class ObjectFailed(Event):
         attempts: Requests tried for it.
         number: As in ``object_started``; None: there was none.
         waits: Seconds its requests waited, by reason; None: nothing was counted for it.
+        server_code: What the server that refused called it, if it did.
     """
 
     kind = "object_failed"
@@ -166,6 +187,7 @@ class ObjectFailed(Event):
     attempts: int
     number: int | None = None
     waits: Mapping[WaitReason, float] | None = None
+    server_code: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,6 +200,7 @@ class Retried(Event):
         wait_seconds: How long until the next one.
         code: Stable word for what went wrong.
         message: What went wrong.
+        server_code: What the server that refused called it, if it did.
     """
 
     kind = "retried"
@@ -186,6 +209,7 @@ class Retried(Event):
     wait_seconds: float
     code: str
     message: str
+    server_code: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,12 +234,14 @@ class Throttled(Event):
         count: How many refusals said so since the last such event.
         code: Stable word of the latest one.
         retry_after: Seconds it asked to wait, if it did.
+        server_code: What the server called the latest one, if it did.
     """
 
     kind = "throttled"
     count: int
     code: str
     retry_after: float | None = None
+    server_code: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -266,7 +292,7 @@ class RunEnded(Event):
         waits: What its places spent their time on, in seconds, by reason.
         bottleneck: The reason with the largest share, or ``cpu``.
         bottleneck_share: That share, 0 to 1.
-        code: Stable word of the error that ended it; None: none did.
+        code: Stable word of the error that ended it, ``cancelled`` when it was cancelled; None: nothing did.
     """
 
     kind = "run_ended"

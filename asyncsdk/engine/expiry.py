@@ -3,8 +3,10 @@
 The clock of this machine may be minutes off, and a URL that looks fresh here may be old there. Every ``Date`` of a
 reply says what time it is over there: the difference, the median of the latest of each origin, turns our time into
 theirs.
-A refusal is put down to expiry only when the URL's own expiry and that clock explain it, never because of its status:
-400, 401, 403 and 410 are all seen for expired URLs, and all of them mean other things too.
+A refusal is put down to expiry when the URL's own expiry and that clock explain it, to within two seconds, or when the
+server has a word for it that means nothing else (`is_expiry_word`): the token behind a URL may end before the URL, and
+a reply may lack its ``Date``. Never because of its status: 400, 401, 403 and 410 are all seen for expired URLs, and
+all of them mean other things too.
 
 Source: Amazon S3 API reference, "Authenticating Requests: Using Query Parameters"; Google Cloud Storage, "V4 signing
 process" and "V2 signing process"; Azure Storage REST reference, "Create a service SAS" (``se``); RFC 9110 section 6.6.1
@@ -21,12 +23,25 @@ from email.utils import parsedate_to_datetime
 from statistics import median
 from urllib.parse import parse_qs, urlsplit
 
+from asyncsdk.transport.base import ReplyHead, Request, Sink
 from asyncsdk.transport.urls import split_url
 
-__all__ = ["AHEAD_SECONDS", "Clocks", "Horizon", "expiry_in_url", "parse_http_date"]
+__all__ = [
+    "AHEAD_SECONDS",
+    "TOLERANCE_SECONDS",
+    "Clocks",
+    "Horizon",
+    "expiry_in_url",
+    "is_expiry_word",
+    "parse_http_date",
+]
 
 AHEAD_SECONDS = 10.0
 """A URL is renewed this long before it expires: requests may wait for connections, and ``Date`` has no fractions."""
+
+TOLERANCE_SECONDS = 2.0
+"""How far the clock of ``Date`` may be behind the one that judges a URL: they may be of two machines, one of which has
+cut its fraction away."""
 
 _SAMPLES = 9
 """Differences kept for each origin: one reply that was long under way, or came from a cache, changes no median."""
@@ -34,6 +49,8 @@ _SAMPLES = 9
 _MAX_ORIGINS = 64
 
 _EXPIRED_STATUS = frozenset({400, 401, 403, 410})
+_EXPIRED_CODES = frozenset({"expired_url", "ExpiredToken"})
+"""Ours, and that of S3 (a session token that has ended) and Google (a URL that has)."""
 
 
 class Clocks:
@@ -49,8 +66,16 @@ class Clocks:
         self._now = now
         self._origins: dict[str, _Clock] = {}
 
+    def now(self) -> float:
+        """Return the time by this machine's clock, seconds since 1970 UTC."""
+        return self._now()
+
     def saw(self, url: str, headers: Mapping[str, str]) -> None:
-        """Take note of the ``Date`` in a reply to a request for *url*. Cheap: one is read per second and origin."""
+        """Take note of the ``Date`` in a reply to a request for *url*. Cheap: one is read per second and origin.
+
+        To be called when the head of the reply is there: its body may take longer, and would look like a clock that is
+        behind.
+        """
         date = headers.get("date")
         if date is None or "age" in headers:  # a cache's copy: the time it was made
             return
@@ -65,6 +90,23 @@ class Clocks:
             theirs = parse_http_date(date)
             if theirs is not None:
                 clock.differences.append(theirs + 0.5 - self._now())  # cut to whole seconds: half of one on average
+
+    def watch(self, request: Request) -> None:
+        """See the head of the reply to *request*, which is about to be sent: the first one that comes.
+
+        Those behind redirects are of other servers.
+        """
+        on_head, is_first = request.on_head, True
+
+        def seen(head: ReplyHead) -> Sink | None:
+            nonlocal is_first
+            if is_first:
+                is_first = False
+                request.on_head = on_head  # it may be used for one transfer after the other
+                self.saw(request.url, head.headers)
+            return None if on_head is None else on_head(head)
+
+        request.on_head = seen
 
     def skew(self, url: str) -> float | None:
         """Return how many seconds the clock of the origin of *url* is ahead of ours; None: it has not answered yet."""
@@ -90,13 +132,22 @@ class Clocks:
             headers: Of the refusal; its ``Date`` is that clock. Without one, what is known of the origin counts, and
                 without that our own clock.
         """
+        return self.overdue(status, url, expires_at, headers) is not None
+
+    def overdue(self, status: int, url: str, expires_at: float | None, headers: Mapping[str, str]) -> float | None:
+        """Return how many seconds ago *url* had expired, -`TOLERANCE_SECONDS` at least; None: that is no explanation.
+
+        Args:
+            headers: See `explains`.
+        """
         if status not in _EXPIRED_STATUS:
-            return False
+            return None
         expiry = expiry_in_url(url) if expires_at is None else expires_at
         if expiry is None:
-            return False
+            return None
         theirs = parse_http_date(headers["date"]) if "date" in headers else None
-        return (self._now() + (self.skew(url) or 0.0) if theirs is None else theirs) >= expiry
+        overdue = (self._now() + (self.skew(url) or 0.0) if theirs is None else theirs) - expiry
+        return overdue if overdue >= -TOLERANCE_SECONDS else None
 
     def horizon(self) -> float:
         """Return the expiry up to which a URL may have to be renewed now, at whichever origin is furthest ahead."""
@@ -112,7 +163,7 @@ class Horizon:
     Attributes:
         due: When `look` wants to be called again, by the monotonic clock.
         until: A URL that is known to expire before this may have to be renewed.
-        wants_date: Whether the next reply should be shown to the clocks.
+        wants_date: Whether the clocks should see the reply to the next request.
     """
 
     __slots__ = ("due", "until", "wants_date")
@@ -153,6 +204,11 @@ def expiry_in_url(url: str) -> float | None:
     if len(expires) == 10 and expires.isascii() and expires.isdecimal():
         return float(expires)
     return _azure_moment(query["se"]) if "se" in query and "sig" in query else None
+
+
+def is_expiry_word(status: int, code: str | None) -> bool:
+    """Whether *code*, the server's own word in a refusal, means that what was signed has expired, and nothing else."""
+    return status in _EXPIRED_STATUS and code in _EXPIRED_CODES
 
 
 def parse_http_date(text: str) -> float | None:

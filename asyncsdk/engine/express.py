@@ -21,6 +21,7 @@ from asyncsdk.engine.config import TransferConfig
 from asyncsdk.engine.downloads import LargeObject
 from asyncsdk.engine.expiry import Horizon
 from asyncsdk.engine.limits import Limits
+from asyncsdk.engine.parking import Parking
 from asyncsdk.engine.transfers import Download, Outcome, Upload
 from asyncsdk.engine.work import SMALL_BYTES, Work
 from asyncsdk.targets import PutTarget, UrlOrigin
@@ -52,6 +53,7 @@ class Express:
         hand_over: Takes work that needs more than one request; with a `LargeObject` when it needs ranges.
         on_pulled: Called after a transfer left the queue.
         on_failure: Takes what is no error of one transfer, but a mistake.
+        parking: Where transfers wait whose server may not be asked now.
 
     Attributes:
         held: While not 0, the queue is left alone; whoever sets it to 0 again calls `resume`.
@@ -66,7 +68,9 @@ class Express:
         hand_over: HandOver,
         on_pulled: Callable[[], None],
         on_failure: Callable[[Exception], None],
+        parking: Parking,
     ) -> None:
+        self.parking = parking
         self.transport = transport
         self.limits = limits
         self.slots = limits.slots
@@ -85,21 +89,23 @@ class Express:
         self._stalled = 0.0
         self._detour_seconds = _DETOUR_SECONDS
         self._carriers: list[Carrier] = []
-        self._parked: list[Upload | Download] = []  # for servers that asked for a pause
-        self._unpark_timer: asyncio.TimerHandle | None = None
         self.slots.has_grown.append(self.resume)
 
     def __len__(self) -> int:
-        return len(self.queue) + len(self._parked)
+        return len(self.queue)
 
     @staticmethod
     def takes(transfer: Upload | Download, config: TransferConfig) -> bool:
         """Whether *transfer* may go by one request, from where it can be read to where it can be written at once."""
         if isinstance(transfer, Upload):
-            source = transfer.source
-            return isinstance(transfer.target, PutTarget) and (
-                isinstance(source, (str, Path))
-                or (isinstance(source, (bytes, memoryview)) and memoryview(source).nbytes <= SMALL_BYTES)
+            source, resume = transfer.source, transfer.resume
+            return (
+                isinstance(transfer.target, PutTarget)
+                and (
+                    isinstance(source, (str, Path))
+                    or (isinstance(source, (bytes, memoryview)) and memoryview(source).nbytes <= SMALL_BYTES)
+                )
+                and (resume is None or not resume.may_be_there)
             )
         origin = transfer.origin
         if not isinstance(origin, UrlOrigin) or not isinstance(transfer.sink, (str, Path)):
@@ -127,18 +133,6 @@ class Express:
         else:
             self.idle.pop().ask_for_slot()
 
-    def park(self, transfer: Upload | Download, seconds: float) -> None:
-        """Put *transfer* aside until its server may be asked again, in *seconds*."""
-        self._parked.append(transfer)
-        if self._unpark_timer is None:
-            self._unpark_timer = asyncio.get_running_loop().call_later(seconds, self._unpark)
-
-    def _unpark(self) -> None:
-        self._unpark_timer = None
-        self.queue.extend(self._parked)
-        self._parked.clear()
-        self.resume()
-
     def requests(self) -> list[Request]:
         """Return the requests that are under way."""
         return [carrier.request for carrier in self._carriers if carrier.work is not None]
@@ -152,13 +146,12 @@ class Express:
         """Forget what is not begun; returns how many."""
         dropped = len(self)
         self.queue.clear()
-        self._parked.clear()
         return dropped
 
     def left(self) -> list[Work | Upload | Download]:
         """Return everything that has no outcome yet. Call it before `aclose`."""
         under_way = [work for carrier in self._carriers if (work := carrier.work) is not None]
-        return [*under_way, *self._parked, *self.queue]
+        return [*under_way, *self.queue]
 
     def was_slow(self, started: float) -> None:
         """Look at how long the disk kept the loop since *started*; take the detour for a while if that adds up."""
@@ -179,10 +172,7 @@ class Express:
         """Drop what is under way, and return when nothing of it is left. Cancelling it does not hurry it."""
         self.is_over = True
         self.queue.clear()
-        self._parked.clear()
         self.slots.has_grown.remove(self.resume)
-        if self._unpark_timer is not None:
-            self._unpark_timer.cancel()
         waiting = [future for carrier in self._carriers for future in carrier.abandon()]
         with anyio.CancelScope(shield=True):
             while waiting:

@@ -16,6 +16,7 @@ from asyncsdk.targets import Origin, Target
 
 __all__ = [
     "ANOTHER_UPLOAD",
+    "ExaminingFeed",
     "Feed",
     "IterableFeed",
     "JudgingFeed",
@@ -71,6 +72,17 @@ class ReplacingFeed(Protocol):
 
 
 @runtime_checkable
+class ExaminingFeed(Protocol):
+    """A feed that looked at its sources before it gave them, and announced what it saw."""
+
+    async def examine_again(self, transfer: Upload) -> Transfer | None:
+        """Return another transfer in place of *transfer*, whose source is not as it was announced; None: there is none.
+
+        Asked where a source that changes is to be sent as it is now; *transfer* has no outcome then.
+        """
+
+
+@runtime_checkable
 class JudgingFeed(Protocol):
     """A feed whose ``settle`` finds out what is really there.
 
@@ -91,6 +103,8 @@ def is_judge(feed: object) -> bool:
 async def renewed(feed: Feed, transfer: Upload | Download, *, first_part: int) -> Target | Origin | None:
     """Return what the feed gives as a fresh target or origin.
 
+    One of another upload is the transfer's target from then on: the feed is asked for further URLs by its id.
+
     Args:
         first_part: The first part that URLs are needed for; `ANOTHER_UPLOAD`: a target that begins another upload.
 
@@ -98,11 +112,19 @@ async def renewed(feed: Feed, transfer: Upload | Download, *, first_part: int) -
         StrayCancelledError: The feed was cancelled by itself; that ends the run.
     """
     with no_strays():
-        if first_part == ANOTHER_UPLOAD:
-            if isinstance(feed, ReplacingFeed) and isinstance(transfer, Upload):
-                return await feed.replace(transfer)
-            first_part = 1
-        return await feed.renew(transfer, first_part=first_part)
+        if first_part == ANOTHER_UPLOAD and isinstance(feed, ReplacingFeed) and isinstance(transfer, Upload):
+            fresh: Target | Origin | None = await feed.replace(transfer)
+        else:
+            fresh = await feed.renew(transfer, first_part=max(1, first_part))
+    if isinstance(transfer, Upload) and isinstance(fresh, Target) and _is_another(fresh, transfer.target):
+        transfer.target = fresh
+    return fresh
+
+
+def _is_another(fresh: Target, given: Target) -> bool:
+    """Whether *fresh* is of another upload in parts, or session, than *given*."""
+    ids = getattr(fresh, "upload_id", None), getattr(given, "upload_id", None)
+    return type(fresh) is type(given) and ids[0] != ids[1]
 
 
 class IterableFeed:

@@ -12,11 +12,10 @@ from pathlib import Path
 from asyncsdk.checksums import Crc32c
 from asyncsdk.engine.downloads import check_crc32c, give, object_changed
 from asyncsdk.engine.sinks import MemoryStore, PartFile
-from asyncsdk.engine.sources import FileSource, OpenSource, open_file, open_source
+from asyncsdk.engine.sources import FileSource, OpenSource, fitting_size, open_file, open_source
 from asyncsdk.engine.transfers import Download, Outcome, StreamSink, Upload
 from asyncsdk.engine.uploads import check_announced_size, check_expected
 from asyncsdk.engine.work import Work
-from asyncsdk.errors import SourceChanged
 from asyncsdk.targets import FileOrigin, FileTarget
 from asyncsdk.transport.base import Body, BytesBody, FileBody
 
@@ -115,16 +114,16 @@ async def copy_in(work: Work) -> Outcome:
 async def _copy_path_in(work: Work, path: Path | str, file: PartFile, finish: Callable[[Crc32c], None]) -> Crc32c:
     upload = work.transfer
     assert isinstance(upload, Upload)
-    announced = upload.size_bytes
+    checks = work.resources.config.checks_source
 
     def open_checked() -> FileSource:
-        source = open_file(path, str(path), check=work.resources.config.checks_source)
-        if announced is not None and source.size_bytes != announced:
+        source = open_file(path, str(path), check=checks)
+        try:
+            source.cut_at(fitting_size(upload, source.size_bytes or 0, accepts=not checks))
+            file.open()
+        except BaseException:  # closed whatever ended it, then raised again
             source.close()
-            raise SourceChanged(
-                f"{path}: has {source.size_bytes} bytes, {announced} were announced; upload it again", source=str(path)
-            )
-        file.open()
+            raise
         return source
 
     copy = _Copy(open_checked, file.write_at, finish)

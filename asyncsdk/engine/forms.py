@@ -7,12 +7,17 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from asyncsdk.engine.bodies import Carrying
+from asyncsdk.engine.digests import asked_for, filled_in
 from asyncsdk.targets import FormTarget
 from asyncsdk.transport.base import Body, BytesBody
 
 __all__ = ["form_request"]
+
+_CHECKSUM_FIELD = "x-amz-checksum-"
 
 
 def form_request(target: FormTarget, name: str, body: Body) -> Carrying:
@@ -21,10 +26,27 @@ def form_request(target: FormTarget, name: str, body: Body) -> Carrying:
     The boundary occurs in no field, and not in bytes that are in memory. A file is not read for that: it would have to
     hold 128 random bits that are made now.
 
+    Checksums that headers leave empty are taken and compared with what the server states, and not told: there they
+    would be of the whole form. Those that fields leave empty are filled in.
+
     Args:
         name: Of the upload: its last part is the file name where the target does not give one.
     """
-    fields = [(_quoted(field), text.encode()) for field, text in target.fields]
+    empty = {field: "" for field, text in target.fields if not text and field.lower().startswith(_CHECKSUM_FIELD)}
+    takes = tuple(dict.fromkeys((*asked_for(target.headers), *asked_for(empty))))
+    made = _made(target, name, body, target.fields)
+    if not empty:
+        return replace(made, takes=takes)
+
+    def with_digests(known: Mapping[str, bytes]) -> Carrying:
+        texts = filled_in(empty, known)
+        return _made(target, name, body, tuple((field, text or texts.get(field, "")) for field, text in target.fields))
+
+    return replace(made, takes=takes, with_digests=with_digests)
+
+
+def _made(target: FormTarget, name: str, body: Body, given: Sequence[tuple[str, str]]) -> Carrying:
+    fields = [(_quoted(field), text.encode()) for field, text in given]
     boundary = _boundary(fields, body)
     lines = []
     for field, text in fields:
@@ -37,7 +59,11 @@ def form_request(target: FormTarget, name: str, body: Body) -> Carrying:
     if target.content_type:
         lines.append(b"Content-Type: " + target.content_type.encode())
     before = b"\r\n".join([*lines, b"", b""])
-    headers = {key: value for key, value in target.headers.items() if key.lower() != "content-type"}
+    headers = {
+        key: value
+        for key, value in target.headers.items()
+        if key.lower() != "content-type" and (value or not asked_for({key: value}))
+    }
     headers["Content-Type"] = f"multipart/form-data; boundary={boundary.decode()}"
     return Carrying(
         target.method,

@@ -140,13 +140,14 @@ class Slots:
 
     def resize(self, *, count: int | None = None, small: int | None = None, part: int | None = None) -> None:
         """Change how many there are; those that are held stay so until they are given back."""
-        before = self.small_limit + self.part_limit + self._count
+        before = (self.small_limit, self.part_limit, self._count)
         if count is not None:
             self._count = count
         self.small_limit = min(self.small_limit if small is None else small, self._count)
         self.part_limit = min(self.part_limit if part is None else part, self._count)
         self._serve()
-        if self.small_limit + self.part_limit + self._count > before:
+        after = (self.small_limit, self.part_limit, self._count)
+        if any(now > was for now, was in zip(after, before, strict=True)):
             for tell in list(self.has_grown):
                 tell()
 

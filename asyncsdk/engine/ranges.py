@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from contextvars import copy_context
 from pathlib import Path
 
 import anyio
@@ -13,6 +16,7 @@ from asyncsdk.checksums import combine_crc32c
 from asyncsdk.engine.adopting import adopt
 from asyncsdk.engine.budget import Lease
 from asyncsdk.engine.downloads import LargeObject, check_crc32c, download_whole, give, object_changed
+from asyncsdk.engine.range_digests import judge_stated
 from asyncsdk.engine.received import Received, Unfinished
 from asyncsdk.engine.sinks import MemoryStore, PartFile
 from asyncsdk.engine.spans import RangesIgnored, Span, SpanFetcher, spans
@@ -36,7 +40,7 @@ async def download_in_ranges(work: Work, large: LargeObject) -> Outcome:
     may_repeat = work.resources.config.retry.max_attempts > 1
     try:
         while True:
-            moved = Count(work)
+            moved = Count(work, is_part=True)
             ranges = _Ranges(work, large, moved)
             try:
                 return await ranges.run()
@@ -79,6 +83,7 @@ class _Ranges:
         self._checksums: dict[int, tuple[int, int]] = {}
         self._failure: Exception | None = None
         self._fetching = 0
+        self._is_verified = False
         self.has_given = False
 
     async def run(self) -> Outcome:
@@ -90,9 +95,16 @@ class _Ranges:
             data = await self._to_memory()
         else:
             await self._to_stream(sink)
+        return self._work.done(
+            self._size, self._checksum(), etag=self._fetcher.etag, verified=self._is_verified, data=data
+        )
+
+    def _check_checksum(self) -> None:
+        """Raise when what came has not the checksum announced, or the one that the server states of the object."""
         checksum = self._checksum()
-        verified = self._download.origin.crc32c is not None or self._fetcher.crc32c == checksum
-        return self._work.done(self._size, checksum, etag=self._fetcher.etag, verified=verified, data=data)
+        theirs, is_confirmed = judge_stated(self._fetcher.stated, self._checksums, checksum)
+        check_crc32c(self._work, checksum, theirs)
+        self._is_verified = is_confirmed or self._download.origin.crc32c is not None
 
     def _checksum(self) -> int:
         value = 0
@@ -119,11 +131,10 @@ class _Ranges:
                     self._spans.popleft()
                     self._keep(1, first.checksum.value, first.checksum.size_bytes)
             await self._fill(file)
-            # What a partial answer says of the whole is no proof against it: some servers mean the part.
-            check_crc32c(self._work, self._checksum(), None)
+            self._check_checksum()
             await threads.run(file.publish)
         except BaseException as error:  # whatever ended it, what came is kept for the next time; then raised again
-            if received is not None and not isinstance(error, _NOT_GONE_ON_WITH):
+            if received is not None and received.may_leave and not isinstance(error, _NOT_GONE_ON_WITH):
                 file.leave()
                 received = None
             raise
@@ -152,10 +163,14 @@ class _Ranges:
 
     async def _adopt(self, file: PartFile, received: Received) -> bool:
         """Go on with the file that an earlier process left, if it is of this object; False: start anew."""
-        sizes = {span.number: (span.start, span.size_bytes) for span in self._spans}
+        known = received.unfinished
+        cut = [] if known is None or known.part_size < 1 else spans(self._size, known.part_size)
+        sizes = {span.number: (span.start, span.size_bytes) for span in cut}
         found = await adopt(self._work.resources.threads, file, received, self._unfinished(""), sizes)
         if found is None:
             return False
+        self._spans = deque(cut)
+        self._fetcher.forget_unclear()
         for span in [span for span in self._spans if span.number in found]:
             self._checksums[span.number] = found[span.number], span.size_bytes
             self._spans.remove(span)
@@ -167,15 +182,33 @@ class _Ranges:
         with await self._work.resources.budget.take(max(self._size, 1)):
             store = await self._work.resources.threads.run(MemoryStore, self._size)
             await self._fill(store)
-            check_crc32c(self._work, self._checksum(), None)
+            self._check_checksum()
             return store.take()
 
     async def _fill(self, store: PartFile | MemoryStore) -> None:
-        async with anyio.create_task_group() as group:
-            self._fetch_more(store, group)
+        with ExitStack() as stack:
+            async with anyio.create_task_group() as group:
+                stack.enter_context(self._following(lambda: self._fetch_more(store, group)))
+                self._fetch_more(store, group)
         if self._failure is not None:
             raise self._failure
         self._check_whole()
+
+    @contextmanager
+    def _following(self, widen: Callable[[], None]) -> Iterator[None]:
+        """Call *widen* whenever there may be more requests at once: a range may take a minute, and waits for nobody."""
+        listeners = self._work.resources.slots.has_grown
+        context = copy_context()  # what ranges begun then wait for is counted for this object, too
+
+        def grown() -> None:
+            if self._failure is None:
+                context.run(widen)
+
+        listeners.append(grown)
+        try:
+            yield
+        finally:
+            listeners.remove(grown)
 
     def _check_whole(self) -> None:
         """Raise when ranges are missing, whatever ended their tasks: nothing with holes may look like the object."""
@@ -221,7 +254,7 @@ class _Ranges:
         if self._failure is not None:
             raise self._failure
         self._check_whole()
-        check_crc32c(self._work, self._checksum(), None)
+        self._check_checksum()
 
     async def _pass_on(
         self,
@@ -232,25 +265,34 @@ class _Ranges:
         """Keep a window of ranges in flight, as wide as slots and memory allow, and hand them over in order."""
         budget = self._work.resources.budget
         slots = self._work.resources.slots
-        while self._spans or window:
-            while self._spans and len(window) < slots.part_limit:
-                size = self._spans[0].size_bytes
-                # Waits only while it holds nothing: two streams could wait for each other's windows.
-                lease = budget.take_nowait(size) if window else await budget.take(size)
+
+        def begin(lease: Lease) -> None:
+            future: asyncio.Future[Exception | bytes] = asyncio.get_running_loop().create_future()
+            window.append((future, lease))
+            group.start_soon(self._fetch_into, self._spans.popleft(), future, group)
+
+        def widen() -> None:
+            # Whoever holds nothing waits for memory, nobody else: two streams could wait for each other's windows.
+            while window and self._spans and len(window) < slots.part_limit:
+                lease = budget.take_nowait(self._spans[0].size_bytes)
                 if lease is None:
                     break
-                future: asyncio.Future[Exception | bytes] = asyncio.get_running_loop().create_future()
-                window.append((future, lease))
-                group.start_soon(self._fetch_into, self._spans.popleft(), future, group)
-            future, lease = window[0]
-            data = await future
-            if isinstance(data, Exception):
-                raise data
-            self.has_given = True
-            await give(stream, data, self._download.name)
-            del data
-            window.popleft()
-            lease.release()
+                begin(lease)
+
+        with self._following(widen):
+            while self._spans or window:
+                if not window:
+                    begin(await budget.take(self._spans[0].size_bytes))
+                widen()
+                future, lease = window[0]
+                data = await future
+                if isinstance(data, Exception):
+                    raise data
+                self.has_given = True
+                await give(stream, data, self._download.name)
+                del data
+                window.popleft()
+                lease.release()
 
     async def _fetch_into(self, span: Span, future: asyncio.Future[Exception | bytes], group: TaskGroup) -> None:
         store = MemoryStore(span.size_bytes)

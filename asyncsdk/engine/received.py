@@ -31,8 +31,11 @@ class Unfinished:
     crc32c: str | None
 
     def is_like(self, other: Unfinished) -> bool:
-        """Whether both are of one object: equal in size, and in what names its version, of which one is needed."""
-        if (self.size_bytes, self.part_size) != (other.size_bytes, other.part_size):
+        """Whether both are of one object: equal in size, and in what names its version, of which one is needed.
+
+        Its ranges may be of another size now: the file goes on with those that it was begun with.
+        """
+        if self.size_bytes != other.size_bytes or self.part_size < 1:
             return False
         pairs = [(self.etag, other.etag), (self.crc32c, other.crc32c)]
         known = [(mine, theirs) for mine, theirs in pairs if mine and theirs]
@@ -43,7 +46,8 @@ class Unfinished:
 class Received:
     """Asks that a download to a file can be gone on with, and says what is there of it already.
 
-    A download that has one keeps its half-received file when it fails or is cancelled, unless it is known to be wrong.
+    A download that has one keeps its half-received file when it fails or is cancelled, unless it is known to be wrong,
+    or nobody would know of it.
 
     Args:
         unfinished: The file that was begun before; None: none was.
@@ -52,6 +56,7 @@ class Received:
         on_range: Told number, size and crc32c of every range when it is in the file.
         on_end: Told when there is nothing to go on with any more: the file is whole, or was removed. All three are
             called in the event loop and must neither block nor raise.
+        is_kept: Whether what it tells is really kept, asked when a file is to be left; None: it is.
     """
 
     unfinished: Unfinished | None = None
@@ -59,6 +64,12 @@ class Received:
     on_begin: Callable[[Unfinished], None] | None = None
     on_range: Callable[[int, int, int], None] | None = None
     on_end: Callable[[], None] | None = None
+    is_kept: Callable[[], bool] | None = None
+
+    @property
+    def may_leave(self) -> bool:
+        """Whether a file that is left now can be found again."""
+        return self.is_kept is None or self.is_kept()
 
     def begin(self, unfinished: Unfinished) -> None:
         """Tell that a file is begun."""

@@ -66,7 +66,7 @@ async def send_following(transport: Transport, request: Request, *, final: froze
     """Send *request*, follow where its replies lead, and return the last one; it may be a refusal.
 
     Args:
-        final: Statuses that are an answer where they do not say where to: Google's 308 is no redirect.
+        final: Statuses that are an answer; a 308 only where it does not say where to: Google's is no redirect then.
 
     A body is sent again from its start: what ``on_sent`` was told of it is taken back, the checksum of a `FileBody`
     starts anew. What ``on_received`` was told of the body of a redirect is taken back too.
@@ -85,7 +85,7 @@ async def send_following(transport: Transport, request: Request, *, final: froze
         return reply
     asked = [first]
     while reply.status in REDIRECTS:
-        if reply.status in final and "location" not in reply.headers:
+        if reply.status in final and (reply.status != 308 or "location" not in reply.headers):
             break
         asked.append(_next(asked, reply))
         sent.take_back()

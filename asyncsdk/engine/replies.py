@@ -103,7 +103,7 @@ def refusal(reply: Reply, method: str, url: str, headers: Mapping[str, str]) -> 
         return error
     message = f"{where}: status {reply.status}" + (f", {said}" if said else "")
     facts: dict[str, Any] = {
-        "code": code,
+        "code": _word(code, url, headers, reply),
         "request_id": request_id,
         "body": _without_secrets(reply.body.decode("utf-8", "replace"), url, headers, reply),
         "retry_after": parse_retry_after(reply.headers),
@@ -127,11 +127,12 @@ def embedded_refusal(reply: Reply, method: str, url: str, headers: Mapping[str, 
     where = f"{method} {redact_url(url)}{_way(reply)}"
     message = f"{where}: status {reply.status} with an error in its body, {said or 'unexplained'}"
     body = _without_secrets(reply.body.decode("utf-8", "replace"), url, headers, reply)
+    word = _word(code, url, headers, reply)
     if code in _SLOW_DOWN:
-        return RateLimited(message, status=reply.status, code=code, body=body)
+        return RateLimited(message, status=reply.status, code=word, body=body)
     if code is None or code in _SERVER_FAULTS:
-        return ServerError(message, status=reply.status, code=code, body=body)
-    return response_error(400, message, code=code, body=body)
+        return ServerError(message, status=reply.status, code=word, body=body)
+    return response_error(400, message, code=word, body=body)
 
 
 def content_range(headers: Mapping[str, str]) -> tuple[int, int, int | None] | None:
@@ -207,6 +208,10 @@ def _without_secrets(text: str, url: str, headers: Mapping[str, str], reply: Rep
         if len(secret) >= 8:
             text = text.replace(secret, "...")
     return text
+
+
+def _word(code: str | None, url: str, headers: Mapping[str, str], reply: Reply) -> str | None:
+    return None if code is None else _without_secrets(code, url, headers, reply)
 
 
 def _root_names(body: bytes) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,10 +10,14 @@ from dataclasses import dataclass, field
 from asyncsdk.engine.limits.controller import Step
 from asyncsdk.engine.transfers import Outcome
 from asyncsdk.engine.waits import Bottleneck, WaitReason, bottleneck_of
+from asyncsdk.errors import AsyncSDKError, LeftUndone, ResponseError
 
 __all__ = ["Failure", "Report"]
 
 MAX_FAILURES_KEPT = 1000
+
+_MAX_BODY_KEPT = 1000
+"""Characters of what a server said: a thousand of the pages that some proxies send would be 64 MiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +27,8 @@ class Failure:
     Attributes:
         name: What it is called.
         code: Stable word for what went wrong (`AsyncSDKError.code`).
-        error: The error itself.
+        error: The error itself, without traceback, cause and context, which would hold the bytes of the object; of what
+            a server said the first 1,000 characters.
     """
 
     name: str
@@ -86,12 +92,12 @@ class Report:
         self.failed += count
         self.failures_by_code[code] += count
         if len(self.failures) < MAX_FAILURES_KEPT:
-            self.failures.append(Failure(name, code, error))
+            self.failures.append(Failure(name, code, _bare(error)))
 
     @property
     def ok(self) -> bool:
-        """Whether nothing failed."""
-        return self.failed == 0
+        """Whether everything has an outcome, and nothing failed: False after a run was drained before its end."""
+        return self.failed == 0 and self.is_complete
 
     @property
     def bottleneck(self) -> Bottleneck | None:
@@ -112,19 +118,37 @@ class Report:
         return self.done + self.skipped + self.failed
 
     def raise_for_failures(self) -> None:
-        """Raise when anything failed.
+        """Raise when anything failed or was left undone.
 
         Raises:
-            ExceptionGroup: The errors of the first 1,000 failures; its message counts them all.
+            ExceptionGroup: The errors of the first 1,000 failures; its message counts them all. Behind them a
+                `LeftUndone` when the run was drained before everything in its feed had an outcome.
         """
+        if self.ok:
+            return
+        said: list[str] = []
+        errors = [failure.error for failure in self.failures]
         if self.failed:
             kinds = ", ".join(f"{count} {code}" for code, count in self.failures_by_code.most_common())
-            raise ExceptionGroup(
-                f"{self.failed} of {self.objects} failed: {kinds}",
-                [failure.error for failure in self.failures],
-            )
+            said.append(f"{self.failed} of {self.objects} failed: {kinds}")
+        if not self.is_complete:
+            said.append("drained before everything was done")
+            errors.append(LeftUndone(self.objects))
+        raise ExceptionGroup("; ".join(said), errors)
 
     def __str__(self) -> str:
         text = f"{self.done} done, {self.skipped} skipped, {self.failed} failed, {self.bytes_done} bytes"
         limited = "" if self.bottleneck is None else f", limited by {self.bottleneck}"
         return f"{text} in {self.seconds:.1f} s{limited}{'' if self.is_complete else ', not complete'}"
+
+
+def _bare(error: Exception) -> Exception:
+    """Return *error* without what led to it: frames of a traceback hold buffers that nobody counts any more.
+
+    Errors of this package are copied, so that whoever was told the outcome keeps the traceback.
+    """
+    bare = copy.copy(error) if isinstance(error, AsyncSDKError) else error
+    if isinstance(bare, ResponseError) and isinstance(bare.body, str) and len(bare.body) > _MAX_BODY_KEPT:
+        bare.body = f"{bare.body[:_MAX_BODY_KEPT]}..."
+    bare.__traceback__ = bare.__cause__ = bare.__context__ = None
+    return bare

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -13,21 +14,25 @@ import anyio
 from anyio.abc import TaskGroup
 
 from asyncsdk.engine.deadline import Deadline
-from asyncsdk.engine.downloads import LargeObject
-from asyncsdk.engine.draining import drop_waiting, take_waiting
+from asyncsdk.engine.draining import take_waiting
+from asyncsdk.engine.endings import Endings
 from asyncsdk.engine.express import Express
 from asyncsdk.engine.feed import Feed
 from asyncsdk.engine.meter import Meter
 from asyncsdk.engine.pace import Pace
+from asyncsdk.engine.parking import Parking
 from asyncsdk.engine.performing import is_large
 from asyncsdk.engine.progress import OutcomeCallback
+from asyncsdk.engine.queues import Queues
+from asyncsdk.engine.room import Room
 from asyncsdk.engine.sampling import Counts, Sampler
+from asyncsdk.engine.second_look import SecondLook, second_look
 from asyncsdk.engine.settling import Settler
 from asyncsdk.engine.strays import StrayCancelledError, is_stray, no_strays, stray_failure
 from asyncsdk.engine.transfers import Download, Outcome, Refused, Skipped, Transfer, Upload
 from asyncsdk.engine.work import Resources, Work
 from asyncsdk.engine.workers import Workers
-from asyncsdk.errors import ConfigError, DeadlineExceeded, TransferError
+from asyncsdk.errors import AsyncSDKError, ConfigError, DeadlineExceeded, TransferError
 from asyncsdk.transport.lean import LeanTransport
 
 if TYPE_CHECKING:
@@ -57,7 +62,10 @@ class Run(AsyncIterator[Outcome]):
         feed: Feed,
         meter: Meter,
         on_outcome: OutcomeCallback | None,
+        *,
+        may_end_early: bool = True,
     ) -> None:
+        self._may_end_early = may_end_early
         self._open_resources = resources
         self._feed = feed
         self._meter = meter
@@ -72,11 +80,12 @@ class Run(AsyncIterator[Outcome]):
         self._is_draining = False
         self._dropped = 0  # taken and, because of that, never begun
         self._take_scope = anyio.CancelScope()
-        self._room = asyncio.Event()
         self._failure: Exception | None = None
         self._has_raised = False
         self._group: TaskGroup | None = None
         self._work_scope = anyio.CancelScope()
+        self._ended_by: AsyncSDKError | None = None  # what ends it before its feed does
+        self._second_look: SecondLook | None = None
         self._stack = ExitStack()
 
     # --- the caller's side -----------------------------------------------------------------------------------
@@ -94,37 +103,52 @@ class Run(AsyncIterator[Outcome]):
             self._on_outcome,
             is_idle=lambda: self._unfinished == 0,
             on_failure=self._fail,
+            on_refused=self._judge,
         )
+        self._second_look = second_look(self._feed, self._config, self.watch)
         self._deadline = Deadline(self._config.deadline_seconds)
-        self._workers = Workers(
+        self._endings = Endings(self._config)
+        self._queues = queues = Queues(self._config)
+        self._room = Room(self._config, self._pace, queues.waiting)
+        origins = self._resources.limits.origins
+        self._parking = queues.parking = Parking(
+            origins,
+            queues.place,
+            lambda transfer, error: self._finish(self._start(transfer).failed(error)),
+            partial(is_large, config=self._config),
+        )
+        self._workers = queues.workers = Workers(
             self._config,
             self.watch,
+            origins=origins,
+            parking=self._parking,
             guard=self._guard,
             start=self._start,
             hold_back=self._wait_for_consumer,
             finish=self._finish,
-            on_pulled=self._pulled,
-            on_taken_up=self._taken_up,
+            on_pulled=self._room.look,
+            on_taken_up=queues.taken_up,
             on_cancelled=self._was_cancelled,
         )
         transport = self._resources.transport
         if isinstance(transport, LeanTransport):
-            self._express = Express(
+            self._express = queues.express = Express(
                 transport,
                 self._resources.limits,
                 self._start,
                 self._finish,
-                self._hand_over,
-                self._pulled,
+                queues.hand_over,
+                self._room.look,
                 self._fail,
+                self._parking,
             )
         if self._resources.crew is not None:
-            self._shift = self._resources.crew.shift(
+            self._shift = queues.shift = self._resources.crew.shift(
                 self._feed,
                 self._meter,
                 finish=self._finish,
                 give_back=self._admit_again,
-                on_pulled=self._pulled,
+                on_pulled=self._room.look,
                 on_failure=self._fail,
                 guard=self._guard,
             )
@@ -151,7 +175,7 @@ class Run(AsyncIterator[Outcome]):
             self._pending -= 1
             if outcome.data is not None:
                 self._settler.data_bytes -= len(outcome.data)
-            self._room.set()
+            self._room.open()
             return outcome
         self._raise_failure()
         if not self._has_raised and (self._unfinished or not (self._feed_has_ended or self._is_draining)):
@@ -170,14 +194,14 @@ class Run(AsyncIterator[Outcome]):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await self._end()
+        await self._end(exc)
         if exc is None:
             self._raise_failure()
             if self._failure is None:
                 self._meter.report_end()
 
-    async def _end(self) -> None:
-        """Cancel what is under way, settle what is done, and wait for both."""
+    async def _end(self, exc: BaseException | None) -> None:
+        """Cancel what is under way, settle what is done, and wait for both; *exc* is what the block itself raised."""
         assert self._group is not None
         self._deadline.stop()
         self._stack.close()
@@ -188,8 +212,10 @@ class Run(AsyncIterator[Outcome]):
         finally:
             self._settler.stop()
             self._group.cancel_scope.cancel()
-            await self._group.__aexit__(None, None, None)
-            self._meter.tell_end(is_complete=self.is_complete, error=self._failure)
+            try:
+                await self._group.__aexit__(None, None, None)
+            finally:
+                self._meter.tell_end(is_complete=self.is_complete, error=self._failure or exc)
 
     def drain(self) -> bool:
         """Finish what is under way and take nothing new, then end. Returns whether anything is under way.
@@ -199,10 +225,11 @@ class Run(AsyncIterator[Outcome]):
         has_begun = self._group is not None
         was_draining, self._is_draining = self._is_draining, True
         if has_begun and not was_draining:
-            self._dropped = drop_waiting(self._express, self._shift, self._workers.small, self._workers.large)
-            self._unfinished -= self._dropped
-            self._pending -= self._dropped
-            self._meter.taken -= self._dropped
+            dropped = self._queues.drop()
+            self._dropped += dropped
+            self._unfinished -= dropped
+            self._pending -= dropped
+            self._meter.taken -= dropped
             self.watch.drained(self._unfinished, self._dropped)
         self._take_scope.cancel()
         if has_begun:
@@ -215,8 +242,10 @@ class Run(AsyncIterator[Outcome]):
         return self._feed_has_ended and not self._unfinished and not self._dropped
 
     def _counts(self) -> Counts:
+        waiting = self._queues.waiting()
         return Counts(
-            queued=self._waiting() + len(self._workers.large),
+            queued=waiting.small + waiting.large,
+            parked=len(self._parking),
             unfinished=self._unfinished,
             finished=self._meter.taken - self._unfinished,
             idle_elsewhere=self._shift.idle_places if self._shift is not None and self._shift.is_busy else None,
@@ -225,6 +254,8 @@ class Run(AsyncIterator[Outcome]):
         )
 
     def _raise_failure(self) -> None:
+        if self._failure is None and not self.is_complete:
+            self._failure = self._ended_by
         if self._failure is not None and not self._has_raised:
             self._has_raised = True
             raise self._failure
@@ -256,8 +287,12 @@ class Run(AsyncIterator[Outcome]):
                     self._workers.begin(group)
         finally:
             try:
+                if self._second_look is not None:
+                    await self._second_look.aclose()
                 if self._deadline.is_over:
                     self._fail_what_waits()
+                self._workers.end()
+                self._parking.close()
                 if self._express is not None:
                     await self._express.aclose()
                 take_waiting(None, self._workers.small, self._workers.large, self._fail)  # nobody goes on with it
@@ -273,27 +308,23 @@ class Run(AsyncIterator[Outcome]):
 
     async def _take_all(self) -> None:
         with self._take_scope:
-            while not self._is_draining:
-                await self._wait_for_room()
-                want = min(self._pace.want, self._config.max_pending - self._pending)
+            while not self._is_ending():
+                want = await self._room.wait(lambda: self._pending)
                 with no_strays():
                     transfers = await self._feed.take(want)
                 if not transfers:
                     self._feed_has_ended = True
                     break
+                self._room.took(transfers)
                 for transfer in transfers:
-                    self._admit(transfer)
+                    if self._is_ending():
+                        self._dropped += 1  # perhaps one of those before ended the run
+                    else:
+                        self._admit(transfer)
         self._close_when_done()
 
-    async def _wait_for_room(self) -> None:
-        """Wait until about half of what the feed would be asked for is needed: fewer, fuller calls."""
-        while True:
-            want = self._pace.want
-            free = self._config.max_pending - self._pending
-            if self._waiting() <= want // 2 and free >= max(1, min(want, self._config.max_pending) // 2):
-                return
-            self._room.clear()
-            await self._room.wait()
+    def _is_ending(self) -> bool:
+        return self._is_draining or self._ended_by is not None
 
     def _admit(self, transfer: Transfer) -> None:
         self._pending += 1
@@ -307,45 +338,15 @@ class Run(AsyncIterator[Outcome]):
             self._finish(Outcome(transfer, "failed", error=transfer.error), counts=False)
         elif not isinstance(transfer, (Upload, Download)):
             raise ConfigError(f"a feed gives uploads, downloads, skipped or refused, not {type(transfer).__name__}")
-        elif self._shift is not None and self._shift.takes(transfer):
-            self._shift.put(transfer)
-        elif self._express is not None and self._express.takes(transfer, self._config):
-            self._express.put(transfer)
-        elif is_large(transfer, self._config):
-            self._workers.put_large(transfer, None)
         else:
-            self._workers.put_small(transfer)
+            self._queues.place(transfer)
 
-    def _admit_again(self, transfer: Upload | Download) -> None:
-        """Take back a transfer that worker processes will not move after all."""
+    def _admit_again(self, transfer: Transfer) -> None:
+        """Take back a transfer that worker processes will not move after all, or what comes in place of another."""
         self._pending -= 1
         self._unfinished -= 1
         self._meter.taken -= 1
         self._admit(transfer)
-
-    def _waiting(self) -> int:
-        """Small transfers that nobody has begun."""
-        small, express, shift = self._workers.small, self._express, self._shift
-        return len(small) + (0 if express is None else len(express)) + (0 if shift is None else len(shift))
-
-    def _pulled(self) -> None:
-        if self._waiting() <= self._pace.want // 2:
-            self._room.set()
-
-    def _hand_over(self, work: Work, found: LargeObject | None) -> None:
-        if found is None:
-            # While workers are busy trying again, the express lane adds nothing to what they have to do.
-            assert self._express is not None
-            self._express.held += 1
-            self._workers.put_small(work)
-        else:
-            self._workers.put_large(work, found)
-
-    def _taken_up(self) -> None:
-        assert self._express is not None
-        self._express.held -= 1
-        if not self._express.held:
-            self._express.resume()
 
     def _was_cancelled(self, work: Work) -> None:
         """Give *work* its outcome if the time was up in the middle of it."""
@@ -354,7 +355,7 @@ class Run(AsyncIterator[Outcome]):
 
     def _fail_what_waits(self) -> None:
         """Give everything an outcome that was taken from the feed and is with no worker."""
-        for item in take_waiting(self._express, self._workers.small, self._workers.large, self._fail):
+        for item in self._queues.take(self._fail):
             self._finish(self._deadline.failed(item if isinstance(item, Work) else self._start(item)))
 
     def _start(self, transfer: Upload | Download) -> Work:
@@ -364,16 +365,30 @@ class Run(AsyncIterator[Outcome]):
         """Hold downloads into memory back while a quarter of the budget waits for the consumer already."""
         if isinstance(transfer, Download) and transfer.sink is None:
             while self._settler.data_bytes > self._resources.budget.limit_bytes // 4:
-                self._room.clear()
-                await self._room.wait()
+                await self._room.news()
 
-    def _finish(self, outcome: Outcome, *, counts: bool = True) -> None:
+    def _finish(self, outcome: Outcome, *, counts: bool = True, is_final: bool = False) -> None:
+        look = self._second_look
+        if look is not None and not is_final and not self._is_draining and look.is_due(outcome):
+            finish = partial(self._finish, is_final=True)
+            look.begin(self._guard(partial(look.replace, outcome, self._admit_again, finish)))
+            return
         self._unfinished -= 1
         if counts:
             self._pace.finished()
         self._settler.put(outcome)
+        self._judge(outcome)
         if not self._unfinished:
             self._close_when_done()
+
+    def _judge(self, outcome: Outcome) -> None:
+        """End the run before its feed does if, after *outcome*, going on would only make failures."""
+        may_end = self._may_end_early and not self._is_draining and self._ended_by is None
+        error = self._endings.saw(outcome) if may_end else None
+        if error is not None:
+            self._ended_by = error
+            # In the next turn: what was put aside for a server that is given up has failed by then.
+            asyncio.get_running_loop().call_soon(self.drain)
 
     def _close_when_done(self) -> None:
         if (self._feed_has_ended or self._is_draining) and self._unfinished == 0:

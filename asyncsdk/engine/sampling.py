@@ -62,6 +62,7 @@ class Counts:
         idle_elsewhere: Places of worker processes that have nothing to do; None: none of them moves anything.
         is_settling: Whether the platform is committing.
         wants_more: Whether the feed has more to give, or has not said that it ended.
+        parked: Transfers that nobody has begun because their server asked for a pause, or is out; not among the queued.
     """
 
     queued: int
@@ -70,6 +71,7 @@ class Counts:
     idle_elsewhere: int | None
     is_settling: bool
     wants_more: bool
+    parked: int = 0
 
 
 class Sampler:
@@ -152,6 +154,7 @@ class Sampler:
             # No place is free and there is more to do: it is the number of places that keeps it waiting.
             _move(seen, WaitReason.REPLY, WaitReason.SLOT, first_byte)
         waiting = {reason: live[reason] for reason in _WAITING}
+        waiting[WaitReason.RATE] += counts.parked
         waiting[WaitReason.RATE] += 0 if self._limits.requests is None else self._limits.requests.waiting
         waiting[WaitReason.SLOT] = waiters  # with places left: other runs of the engine hold the slots
         for reason, count in waiting.items():

@@ -30,6 +30,7 @@ class Settler:
     Args:
         is_idle: Whether nothing is under way: then waiting for a fuller batch has no use.
         on_failure: Told what `Feed.settle` or *on_outcome* raised.
+        on_refused: Told what had arrived and failed when it was settled.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Settler:
         *,
         is_idle: Callable[[], bool],
         on_failure: Callable[[Exception], None],
+        on_refused: Callable[[Outcome], None],
     ) -> None:
         self._feed = feed
         self._config = config
@@ -48,6 +50,7 @@ class Settler:
         self._on_outcome = on_outcome
         self._is_idle = is_idle
         self._on_failure = on_failure
+        self._on_refused = on_refused
         self._arrived = feed.arrived if isinstance(feed, WatchingFeed) else None
         self._at_once = isinstance(feed, IterableFeed)  # nothing to commit, so nothing to collect for
         self._is_final = type(feed) is IterableFeed and on_outcome is None  # what is put is what is handed out
@@ -123,7 +126,8 @@ class Settler:
             count = min(len(self._batch), self._config.settle_size)
             batch = [self._batch.popleft() for _ in range(count)]
             self._oldest = time.monotonic()
-            taken_bytes = _data_bytes(batch)  # before the feed sees them: it may change them
+            # Before the feed sees them: it may change them.
+            taken_bytes, had_failed = _data_bytes(batch), [outcome.error is not None for outcome in batch]
             self.is_settling = not self._at_once
             with no_strays():
                 settled = await self._feed.settle(batch)
@@ -132,8 +136,10 @@ class Settler:
                 raise ConfigError(
                     f"{type(self._feed).__name__}.settle returned {len(settled)} outcomes for {len(batch)}"
                 )
-            for outcome in settled:
+            for outcome, was_failed in zip(settled, had_failed, strict=True):
                 self._meter.count(outcome)
+                if outcome.error is not None and not was_failed:
+                    self._on_refused(outcome)
                 if watch.is_heard:
                     watch.settled(outcome)
                 if self._on_outcome is not None:

@@ -4,65 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import io
-import itertools
 import os
-import secrets
 import stat
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from asyncsdk.checksums import Crc32c
+from asyncsdk.engine.temporaries import temporary_name
 from asyncsdk.errors import DestinationUnwritable, IncompleteTransfer, os_error, os_errors
 
-__all__ = ["BufferSink", "MemoryStore", "PartFile", "SpoolFile", "StoreSink", "temporary_name", "use_mark"]
+__all__ = ["KEPT_BYTES", "BufferSink", "MemoryStore", "PartFile", "SpoolFile", "StoreSink"]
 
-_KEPT_BYTES = 256 * 1024
+KEPT_BYTES = 256 * 1024
 """Up to here a download is kept and written in one go when it is whole: one turn of a thread per small file."""
 
-_MAX_NAME_BYTES = 255
-_TEMPORARY_MARK = ".part"
 _NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-
-
-_mark = secrets.token_hex(6)
-_count = itertools.count()
-
-
-def temporary_name(name: str) -> str:
-    """Return a name for the unfinished form of *name*, unique, hidden, and no longer than a file name may be."""
-    # Unique by the random mark of this process and a count: asking for random bytes costs more than making the file.
-    tail = f".{_mark}{next(_count):x}{_TEMPORARY_MARK}"
-    if len(name) + len(tail) < _MAX_NAME_BYTES and name.isascii():
-        return f".{name}{tail}"
-    kept = os.fsencode(name)[: _MAX_NAME_BYTES - len(tail) - 1]
-    # Cut between characters: some file systems take UTF-8 only.
-    while kept and len(os.fsencode(name)) > len(kept) and not _is_whole(kept):
-        kept = kept[:-1]
-    return os.fsdecode(b"." + kept + tail.encode())
-
-
-def use_mark(mark: str) -> None:
-    """Put *mark* into all names that `temporary_name` gives from now on, so that somebody else can find the files."""
-    global _mark  # noqa: PLW0603  # one per process
-    _mark = mark
-
-
-def _renew_mark() -> None:
-    global _mark  # noqa: PLW0603  # one per process
-    _mark = secrets.token_hex(6)
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_mark)
-
-
-def _is_whole(raw: bytes) -> bool:
-    try:
-        raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        return error.reason != "unexpected end of data"
-    return True
 
 
 class PartFile:
@@ -149,12 +106,12 @@ class PartFile:
 
     def write_at(self, data: bytes | memoryview, offset: int) -> None:
         """Write all of *data* at *offset*."""
-        with os_errors("destination", destination=self._path):
-            view = memoryview(data)
-            while view:
-                written = os.pwrite(self._fd, view, offset)
-                offset += written
-                view = view[written:]
+        try:
+            written = os.pwrite(self._fd, data, offset)
+            while written < len(data):
+                written += os.pwrite(self._fd, memoryview(data)[written:], offset + written)
+        except OSError as error:  # as `os_errors` does, without its 2 us for each piece of a body
+            raise os_error(error, "destination", destination=self._path) from error
 
     @property
     def is_begun(self) -> bool:
@@ -332,7 +289,7 @@ class BufferSink:
         if self.limit_bytes is not None and self.checksum.size_bytes + size > self.limit_bytes:
             assert self._beyond is not None
             raise self._beyond(self.checksum.size_bytes + size)
-        if self.file is not None and size >= _KEPT_BYTES // 2:
+        if self.file is not None and size >= KEPT_BYTES // 2:
             self.checksum.update(data)
             self._write_through(self.file, data)
             return
@@ -341,7 +298,7 @@ class BufferSink:
         self.checksum.update(data)
         self._kept.append(data)
         self._kept_bytes += size
-        if self._kept_bytes > _KEPT_BYTES:
+        if self._kept_bytes > KEPT_BYTES:
             if self.file is not None:
                 self.flush()
             else:

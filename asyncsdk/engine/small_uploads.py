@@ -10,7 +10,7 @@ from pathlib import Path
 
 from asyncsdk.checksums import Crc32c, crc32c
 from asyncsdk.engine.digests import CRC32C_ALONE, asked_for, filled_in, is_confirmed
-from asyncsdk.engine.sources import FileSource, MemorySource, check_size, read_or_open
+from asyncsdk.engine.sources import FileSource, MemorySource, fitting_size, read_or_open
 from asyncsdk.engine.transfers import Outcome, Upload
 from asyncsdk.engine.uploads import check_expected
 from asyncsdk.engine.work import Work
@@ -48,15 +48,15 @@ class SmallPut:
         target: PutTarget = upload.target  # type: ignore[assignment]  # see `Express.takes`
         config, source, headers = work.resources.config, upload.source, target.headers
         if isinstance(source, (str, Path)):
-            found = read_or_open(source, check=config.source_changed != "accept")
+            found = read_or_open(source, check=config.checks_source)
             if isinstance(found, FileSource):
                 self.file = found
                 return self._begin_file(work, upload, found)
             data = found
         else:
             data = source if isinstance(source, bytes) else bytes(source)  # type: ignore[arg-type]  # a view
-        if upload.size_bytes is not None:
-            check_size(upload, len(data))
+        if upload.size_bytes is not None and upload.size_bytes != len(data):
+            data = data[: fitting_size(upload, len(data), accepts=not config.checks_source)]
         request = self.request = self._of_bytes
         self._body.data = data
         self._checksum = checksum = crc32c(data)
@@ -73,10 +73,12 @@ class SmallPut:
     def _begin_file(self, work: Work, upload: Upload, file: FileSource) -> bool:
         """Make the request for a file that is sent from where it is; False: its digest is wanted beforehand."""
         target: PutTarget = upload.target  # type: ignore[assignment]  # see `Express.takes`
+        config = work.resources.config
+        file.cut_at(fitting_size(upload, file.stop, accepts=not config.checks_source))
         body = FileBody(file.fd, 0, file.stop, name=file.name, checksum=Crc32c())
-        check_size(upload, body.size_bytes)
-        timeouts = work.resources.config.timeouts
-        self.request = Request(target.method, target.url, target.headers, body, on_sent=work.moved, timeouts=timeouts)
+        self.request = Request(
+            target.method, target.url, target.headers, body, on_sent=work.moved, timeouts=config.timeouts
+        )
         return not asked_for(target.headers)
 
     def finish(self, work: Work, reply: Reply, sent: int) -> Outcome:

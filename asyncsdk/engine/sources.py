@@ -26,7 +26,7 @@ __all__ = [
     "FileSource",
     "MemorySource",
     "OpenSource",
-    "check_size",
+    "fitting_size",
     "open_file",
     "open_source",
     "read_or_open",
@@ -87,21 +87,38 @@ async def open_source(work: Work) -> OpenSource:
             source=upload.name,
         )
     try:
-        check_size(upload, opened.size_bytes)
+        opened.cut_at(fitting_size(upload, opened.size_bytes or 0, accepts=not work.resources.config.checks_source))
     except SourceChanged:
         await opened.aclose()
         raise
     return opened
 
 
-def check_size(upload: Upload, size_bytes: int | None) -> None:
-    """Raise `SourceChanged` unless the source of *upload*, opened now, has the size that was announced for it."""
-    if upload.size_bytes is not None and size_bytes != upload.size_bytes:
+def fitting_size(upload: Upload, size_bytes: int, *, accepts: bool) -> int:
+    """Return how many bytes of the source of *upload*, which has *size_bytes* when it is opened, are to be sent.
+
+    Args:
+        accepts: Whether a file may have grown since it was announced; what was announced is sent of it then.
+
+    Raises:
+        SourceChanged: It has not the size that was announced.
+    """
+    announced = upload.size_bytes
+    if announced is None or size_bytes == announced:
+        return size_bytes
+    if not accepts or isinstance(upload.source, (bytes, bytearray, memoryview)):
         raise SourceChanged(
-            f"{upload.name}: has {size_bytes} bytes, {upload.size_bytes} were announced; it was changed since "
+            f"{upload.name}: has {size_bytes} bytes, {announced} were announced; it was changed since "
             "it was looked at, upload it again",
             source=upload.name,
         )
+    if size_bytes < announced:
+        raise SourceChanged(
+            f"{upload.name}: has {size_bytes} bytes, {announced} were announced; a file that became shorter cannot be "
+            "sent as it was, upload it again",
+            source=upload.name,
+        )
+    return announced
 
 
 # --- memory --------------------------------------------------------------------------------------------------
@@ -127,6 +144,13 @@ class MemorySource:
         if start == 0 and self._offset >= len(self._view):
             return MemoryPart(self._view if self._whole is None else self._whole, checksum=self._checksum)
         return MemoryPart(self._view[start : self._offset])
+
+    def cut_at(self, size_bytes: int) -> None:
+        """Give no more than *size_bytes*. Before anything was given."""
+        if size_bytes < len(self._view):
+            self._view = self._view[:size_bytes]
+            self._whole = self._checksum = None
+            self.size_bytes = size_bytes
 
     async def check_unchanged(self) -> None:
         """Nothing to do: what was read is what was sent."""
@@ -209,11 +233,21 @@ class FileSource:
         self._identity = _identity(facts)
         self._offset = start
 
+    @property
+    def identity(self) -> tuple[int, int, int]:
+        """Size, time of the last change (ns) and inode that the file had when it was opened."""
+        return self._identity[:3]
+
     async def next_part(self, size_bytes: int) -> Part | None:
         if self._offset >= self.stop:
             return None
         start, self._offset = self._offset, min(self._offset + size_bytes, self.stop)
         return FilePart(self, start, self._offset)
+
+    def cut_at(self, size_bytes: int) -> None:
+        """Give no more than *size_bytes*. Before anything was given."""
+        self.stop = min(self.stop, self.start + size_bytes)
+        self.size_bytes = self.stop - self.start
 
     def read_at(self, size_bytes: int, offset: int) -> bytes:
         """Return up to *size_bytes* (at least one) from *offset*, counted from where the source starts. Blocking."""
@@ -269,6 +303,9 @@ def open_file(path: Path | str, name: str, *, check: bool = True) -> FileSource:
 def read_or_open(path: Path | str, *, check: bool = True) -> bytes | FileSource:
     """Return all bytes of a file of up to 64 KiB; a larger one is opened. Blocking: microseconds when it is cached.
 
+    Args:
+        check: Whether it may not change while it is read; else it may grow, and what it had at first is returned.
+
     Raises:
         SourceNotFound, SourceUnreadable: It is not there, or no file.
         SourceChanged: It changed while it was read.
@@ -294,6 +331,8 @@ def read_or_open(path: Path | str, *, check: bool = True) -> bytes | FileSource:
         if fd >= 0:
             os.close(fd)
     # The descriptor stands for one file: only its time and size can change.
+    if len(data) > size and not check:
+        return data[:size]
     if len(data) != size or after.st_mtime_ns != facts.st_mtime_ns or after.st_size != size:
         raise SourceChanged(f"{path}: was changed while being read, upload it again", source=str(path))
     return data

@@ -5,13 +5,15 @@ Source: RFC 9110 section 14 (range requests), 13.1.1 (If-Match).
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from anyio.abc import TaskGroup
 
-from asyncsdk.engine.digests import reply_crc32c
+from asyncsdk.engine.attempts import Airtime
 from asyncsdk.engine.downloads import LargeObject, object_changed, precondition
 from asyncsdk.engine.limits.hedging import Claim
+from asyncsdk.engine.range_digests import Stated, stated_by
 from asyncsdk.engine.replies import content_range, is_partial
 from asyncsdk.engine.sinks import MemoryStore, PartFile, StoreSink
 from asyncsdk.engine.work import Count, Work
@@ -62,14 +64,18 @@ class SpanFetcher:
 
     Attributes:
         etag: Validator of the version: what was known, or else what the first answer said.
-        crc32c: Checksum of the object, if it was known or an answer said it.
+        stated: What answers said of checksums, by number of the span.
     """
 
     def __init__(self, work: Work, large: LargeObject) -> None:
         self._work = work
         self._size = large.size_bytes
         self.etag = large.etag
-        self.crc32c = large.crc32c
+        self.stated: dict[int, Stated] = {} if large.stated is None else {1: large.stated}
+
+    def forget_unclear(self) -> None:
+        """Keep of what was stated only what is of the whole object: its ranges are others from now on."""
+        self.stated = {number: said for number, said in self.stated.items() if said.is_of_object}
 
     async def fetch(self, span: Span, store: PartFile | MemoryStore, group: TaskGroup, *, base: int = 0) -> int:
         """Fetch *span*; when that takes far longer than others took, by a second request at the same time.
@@ -92,7 +98,7 @@ class SpanFetcher:
             return await self._fetch_again(span, store, base, claim)
 
         return await self._work.resources.limits.hedging.run(
-            group, span.size_bytes, lambda: self._fetch_once(span, store, base), repeat
+            group, "down", span.size_bytes, lambda airtime: self._fetch_once(span, store, base, airtime=airtime), repeat
         )
 
     async def _fetch_again(self, span: Span, store: PartFile | MemoryStore, base: int, claim: Claim) -> int:
@@ -114,27 +120,40 @@ class SpanFetcher:
         return checksum
 
     async def _fetch_once(
-        self, span: Span, store: PartFile | MemoryStore, base: int, *, max_attempts: int | None = None
+        self,
+        span: Span,
+        store: PartFile | MemoryStore,
+        base: int,
+        *,
+        max_attempts: int | None = None,
+        airtime: Airtime | None = None,
     ) -> int:
-        used: UrlOrigin | None = None
+        used = self._work.end
 
-        async def attempt(count: Count) -> StoreSink:
+        async def origin() -> UrlOrigin:
             nonlocal used
-            origin = await self._work.current()
-            assert isinstance(origin, UrlOrigin)
-            used = origin
-            return await self._request(span, store, base, origin, count)
+            used = await self._work.current()
+            assert isinstance(used, UrlOrigin)
+            return used
 
-        async def renew() -> bool:
-            assert used is not None
-            return await self._work.renew(used)
-
-        sink = await self._work.retry(attempt, renew=renew, max_attempts=max_attempts)
+        sink = await self._work.retry(
+            lambda count: self._request(span, store, base, origin, count),
+            renew=lambda: self._work.renew(used),
+            max_attempts=max_attempts,
+            airtime=airtime,
+        )
         return sink.checksum.value
 
     async def _request(
-        self, span: Span, store: PartFile | MemoryStore, base: int, origin: UrlOrigin, count: Count
+        self,
+        span: Span,
+        store: PartFile | MemoryStore,
+        base: int,
+        current: Callable[[], Awaitable[UrlOrigin]],
+        count: Count,
     ) -> StoreSink:
+        origin = self._work.end
+        assert isinstance(origin, UrlOrigin)
         shown = redact_url(origin.url)
         sink = StoreSink(store, span.start - base, span.size_bytes, source=shown, part=span.number)
 
@@ -146,16 +165,15 @@ class SpanFetcher:
             self._check_head(head, span, shown)
             return sink
 
-        headers = {**origin.headers, **precondition(self.etag or origin.etag), "Range": span.header}
-        request = Request(
-            "GET",
-            origin.url,
-            headers,
-            on_head=on_head,
-            on_received=count,
-            timeouts=self._work.resources.config.timeouts,
-        )
-        reply = await self._work.send(request, "part")
+        async def freshen(request: Request) -> None:
+            nonlocal origin
+            origin = await current()
+            request.url = origin.url
+            request.headers = {**origin.headers, **precondition(self.etag or origin.etag), "Range": span.header}
+
+        timeouts = self._work.resources.config.timeouts
+        request = Request("GET", origin.url, on_head=on_head, on_received=count, timeouts=timeouts)
+        reply = await self._work.send(request, "part", freshen=freshen, count=count)
         if reply.status in {412, 416}:
             raise object_changed(self._work)
         if not is_partial(reply):
@@ -184,5 +202,8 @@ class SpanFetcher:
             self.etag = etag
         elif etag is not None and etag != self.etag:
             raise object_changed(self._work)
-        if self.crc32c is None:
-            self.crc32c = reply_crc32c(head.headers)
+        said = stated_by(head.headers)
+        if said is None:
+            self.stated.pop(span.number, None)
+        else:
+            self.stated[span.number] = said

@@ -27,7 +27,8 @@ __all__ = ["PATIENCE_SECONDS", "PartBuffer", "SpooledPart"]
 PATIENCE_SECONDS = 0.5
 """How long memory is waited for, and how long it is held for a source that gives nothing though others wait for it."""
 
-_ALLOCATED_AT_ONCE = 16 * 1024 * 1024
+_STEP_BYTES = 8 * 1024 * 1024
+"""Memory for a part is taken as it fills, in steps: the part may be large, and its stream tiny."""
 
 
 class SpooledPart:
@@ -85,18 +86,35 @@ class PartBuffer:
     async def open(self) -> None:
         """Get memory for it; a file if that is long in coming."""
         budget = self._work.resources.budget
+        first = min(self._most, _STEP_BYTES)
         with anyio.move_on_after(PATIENCE_SECONDS):
-            self._lease = await budget.take(self._most)
+            self._lease = await budget.take(first)
         if self._lease is None:
             await self._work.resources.threads.run(self._make_file)
             return
-        # Allocated at once: appending takes up to an eighth more than the budget knows of. A whole object of unknown
-        # size (a stream for a single request) is not: it may be tiny, what is set aside is not.
-        self._data = bytearray(self._most if self._most <= _ALLOCATED_AT_ONCE else 0)
+        self._data = bytearray(first)  # at once: appending takes up to an eighth more than the budget knows of
         self._watch()
+
+    async def _grow(self, size_bytes: int) -> None:
+        """Get memory for *size_bytes* in all; everything goes to a file if that is long in coming."""
+        lease, more = self._lease, None
+        if lease is None or size_bytes <= lease.size_bytes:
+            return
+        steps = -(-(size_bytes - lease.size_bytes) // _STEP_BYTES)
+        with anyio.move_on_after(PATIENCE_SECONDS):  # never for long: it holds some, and others may do the same
+            more = await self._work.resources.budget.take(min(steps * _STEP_BYTES, self._most - lease.size_bytes))
+        if more is None or self._spilling is not None:
+            if more is not None:
+                more.release()
+            self._spilling = self._spilling or asyncio.ensure_future(self._spill())
+            return
+        lease.absorb(more)
+        self._data.extend(bytes(lease.size_bytes - len(self._data)))
 
     async def write(self, data: memoryview) -> None:
         """Take *data*."""
+        if self._spilling is None:
+            await self._grow(self.size_bytes + len(data))
         if self._spilling is not None:
             await self._spilling
         if self._file is None:

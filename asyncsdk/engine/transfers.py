@@ -64,9 +64,9 @@ class Upload(Transfer):
 
     Args:
         source: Where the bytes come from. A stream is read into memory of the byte budget, a part at a time (an object
-            for a single request: a quarter of the budget), which stays set aside while the rest of a part is awaited.
-            So do not let one wait for many downloads of the same process: all could wait for each other's memory.
-            Downloads to files do not need any.
+            for a single request: up to a quarter of the budget), which stays set aside while the rest of a part is
+            awaited. So do not let one wait for many downloads of the same process: all could wait for each other's
+            memory. Downloads to files do not need any.
         target: Where they go.
         size_bytes: Size, when known beforehand; None: found from the source, or unknown for a stream.
         crc32c: Eight hexadecimal digits, when known beforehand: the bytes sent must have it.

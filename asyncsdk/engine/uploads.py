@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import anyio
 
 from asyncsdk.checksums import crc32c_hex
 from asyncsdk.engine.bodies import Carrying, Receipt, send_part
+from asyncsdk.engine.conditional import may_have_arrived, receipt_of_conflict
 from asyncsdk.engine.forms import form_request
 from asyncsdk.engine.parted.blocks import blob_request
 from asyncsdk.engine.parted.contract import UploadLost
@@ -21,6 +23,7 @@ from asyncsdk.engine.work import Count, Work
 from asyncsdk.errors import (
     AsyncSDKError,
     ChecksumMismatch,
+    Conflict,
     IncompleteTransfer,
     RequestError,
     ResponseError,
@@ -29,7 +32,7 @@ from asyncsdk.errors import (
 )
 from asyncsdk.targets import BlobTarget, FormTarget, PutTarget, Target
 
-__all__ = ["check_announced_size", "check_expected", "put", "start_over", "upload"]
+__all__ = ["check_announced_size", "check_expected", "has_announced_size", "put", "start_over", "upload"]
 
 _MOST_LOST = 2
 """Uploads that a server may lose while one object is sent."""
@@ -46,10 +49,13 @@ class _CannotAgain(Exception):
 async def start_over(work: Work, once: Callable[[bool], Awaitable[Outcome]]) -> Outcome:
     """Return what *once* returns; it is called again when the source changed and is to be sent as it is now.
 
+    Not while it has another size than was announced: where it goes was prepared for that size.
+
     Args:
         once: Told whether it will be called again for a source that changed.
     """
     policy, number = work.resources.config.retry, 0
+    has_changed: SourceChanged | None = None
     retries = work.resources.config.source_changed == "retry" and isinstance(_source_of(work), (str, Path))
     while True:
         number += 1
@@ -58,12 +64,32 @@ async def start_over(work: Work, once: Callable[[bool], Awaitable[Outcome]]) -> 
             return await once(may_again)
         except _CannotAgain as final:
             raise final.error from None
-        except SourceChanged as changed:
-            if not may_again:
+        except ChecksumMismatch as mismatch:
+            if has_changed is None:
                 raise
+            raise has_changed from mismatch  # what was announced is the checksum of what it was
+        except SourceChanged as changed:
+            if not may_again or not await has_announced_size(work):
+                raise
+            has_changed = changed
             wait = wait_before_next(policy, number, changed)
         work.take_back()
         await anyio.sleep(wait)
+
+
+async def has_announced_size(work: Work) -> bool:
+    """Whether the file that *work* sends has the size that was announced for it, if one was: it can be sent again."""
+    assert isinstance(work.transfer, Upload)
+    return await work.resources.threads.run(_is_as_large, work.transfer)
+
+
+def _is_as_large(upload: Upload) -> bool:
+    """Whether the file of *upload* has the size that was announced, if one was. Blocking."""
+    assert isinstance(upload.source, (str, Path))
+    try:
+        return upload.size_bytes in {None, os.stat(upload.source).st_size}  # noqa: PTH116  # as sources are looked at
+    except (OSError, ValueError):  # opening it again will say what is wrong with it
+        return True
 
 
 async def upload(work: Work, send: Callable[[Work, OpenSource, bool], Awaitable[Outcome]]) -> Outcome:
@@ -125,23 +151,43 @@ async def put(work: Work, source: OpenSource, may_again: bool = False) -> Outcom
     assert isinstance(transfer, Upload)
     part = await _whole(work, source)
     used = work.end
+    may_be_there = may_have_arrived(work.first_error, None)
+    if transfer.resume is not None and transfer.resume.may_be_there:
+        may_be_there = True
     try:
         if not isinstance(source, FileSource):
             # The bytes are in memory: a wrong checksum is known before anything is sent.
             check_expected(transfer, await part.crc32c(work))
 
         async def attempt(count: Count) -> Receipt:
-            nonlocal used
-            used = await work.current()
-            assert isinstance(used, Target)
+            end = work.end
+            assert isinstance(end, Target)
+            now = _request(end, transfer, part)
+
+            async def fresh() -> Carrying:
+                nonlocal used
+                used = await work.current()
+                assert isinstance(used, Target)
+                return now if used is end else _request(used, transfer, part)
+
+            nonlocal may_be_there
             try:
-                return await send_part(work, part, _request(used, transfer, part), count, "small")
-            except RequestError as error:
-                if isinstance(used, FormTarget) and not used.is_repeatable and count.size_bytes:
+                return await send_part(work, part, now, count, "small", fresh=fresh)
+            except AsyncSDKError as error:
+                if may_have_arrived(error, count.size_bytes if part.size_bytes else None):
+                    may_be_there = True
+                is_once = isinstance(used, FormTarget) and not used.is_repeatable
+                if is_once and isinstance(error, RequestError) and count.size_bytes:
                     error.retryable = False  # it may have arrived, and would be there twice
                 raise
 
-        receipt = await work.retry(attempt, renew=lambda: work.renew(used))
+        try:
+            receipt = await work.retry(attempt, renew=lambda: work.renew(used), lane="small")
+        except Conflict as error:
+            if not may_be_there:
+                raise
+            assert isinstance(used, Target)
+            receipt = await receipt_of_conflict(work, part, used, error)
     finally:
         part.release()
     await source.check_unchanged()

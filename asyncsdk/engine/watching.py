@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from collections.abc import Callable
@@ -25,7 +26,7 @@ from asyncsdk.engine.limits.controller import Step
 from asyncsdk.engine.strays import no_strays
 from asyncsdk.engine.transfers import Download, Outcome, Upload
 from asyncsdk.engine.waits import ObjectWaits, RunWaits
-from asyncsdk.errors import AsyncSDKError, RateLimited
+from asyncsdk.errors import AsyncSDKError, RateLimited, server_code_of
 from asyncsdk.transport.base import Request
 
 __all__ = ["Watch"]
@@ -108,6 +109,7 @@ class Watch:
                     run=self._run,
                     name=outcome.name,
                     code=error.code,
+                    server_code=server_code_of(error),
                     message=str(error),
                     seconds=outcome.seconds,
                     attempts=outcome.attempts,
@@ -141,6 +143,7 @@ class Watch:
                 attempt=attempt,
                 wait_seconds=wait_seconds,
                 code=error.code,
+                server_code=server_code_of(error),
                 message=str(error),
             )
         )
@@ -151,7 +154,15 @@ class Watch:
             if now - self._throttled_at >= _THROTTLED_SECONDS:
                 self._throttled_at = now
                 count, self._throttled = self._throttled, 0
-                self._tell(Throttled(run=self._run, count=count, code=error.code, retry_after=asked))
+                self._tell(
+                    Throttled(
+                        run=self._run,
+                        count=count,
+                        code=error.code,
+                        server_code=server_code_of(error),
+                        retry_after=asked,
+                    )
+                )
 
     def renewed(self, name: str, first_part: int) -> None:
         """An object got fresh URLs."""
@@ -200,7 +211,7 @@ class Watch:
                 waits=dict(self.waits.seconds),
                 bottleneck=None if found is None else found.reason,
                 bottleneck_share=None if found is None else found.share,
-                code=None if error is None else getattr(error, "code", type(error).__name__),
+                code=None if error is None else _word_of_end(error),
             )
         )
 
@@ -214,3 +225,10 @@ class Watch:
             if self.on_failure is None:
                 raise
             self.on_failure(error)
+
+
+def _word_of_end(error: BaseException) -> str:
+    """Return the stable word for what ended a run; ``cancelled`` is no error."""
+    if isinstance(error, asyncio.CancelledError):
+        return "cancelled"
+    return error.code if isinstance(error, AsyncSDKError) else type(error).__name__

@@ -3,88 +3,42 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 
-from asyncsdk.checksums import crc32c
-from asyncsdk.engine.budget import Budget
-from asyncsdk.engine.config import TransferConfig
-from asyncsdk.engine.expiry import Clocks
+from asyncsdk.checksums import Crc32c, crc32c
+from asyncsdk.engine.attempts import Airtime, Count, RenewalRow, UrlExpired
+from asyncsdk.engine.expiry import is_expiry_word
 from asyncsdk.engine.feed import ANOTHER_UPLOAD, Feed, renewed
-from asyncsdk.engine.health import Health
-from asyncsdk.engine.lanes import LaneName, Slots
-from asyncsdk.engine.limits import Limits
-from asyncsdk.engine.limits.retry_budget import RetryBudget
+from asyncsdk.engine.lanes import LaneName
 from asyncsdk.engine.meter import Meter
 from asyncsdk.engine.redirects import send_following
 from asyncsdk.engine.replies import Redirected, refusal
+from asyncsdk.engine.resources import Resources
 from asyncsdk.engine.retries import wait_before_next
 from asyncsdk.engine.transfers import Download, Outcome, Upload
 from asyncsdk.engine.waits import ObjectWaits, counting, reason_of, waiting
-from asyncsdk.errors import AsyncSDKError, CircuitOpen, ConnectionFailed, RequestTimeout, ResponseError
+from asyncsdk.errors import AsyncSDKError, CircuitOpen, RequestError, ResponseError
 from asyncsdk.targets import Origin, Target
-from asyncsdk.transport.base import Reply, Request, Transport
-from asyncsdk.transport.threads import Threads
+from asyncsdk.transport.base import Reply, Request
 
 if TYPE_CHECKING:
-    from asyncsdk.engine.crew.crew import Crew
     from asyncsdk.engine.sources import FileSource, MemorySource
 
-__all__ = ["SMALL_BYTES", "Count", "Resources", "UrlExpired", "Work", "header"]
+__all__ = ["SMALL_BYTES", "Count", "Resources", "UrlExpired", "Work"]
 
 SMALL_BYTES = 64 * 1024
 """Up to here bytes are read and checksummed where they are; beyond, in a thread."""
 
-_CHECKSUM_STEP_BYTES = 256 * 1024
 
 T = TypeVar("T")
 
-
-@dataclass(frozen=True, slots=True)
-class Resources:
-    """What all transfers of an engine share."""
-
-    config: TransferConfig
-    transport: Transport
-    threads: Threads
-    slots: Slots
-    budget: Budget
-    health: Health
-    limits: Limits
-    retries: RetryBudget | None = None
-    crew: Crew | None = None
-    clocks: Clocks = field(default_factory=Clocks)
-
-
-class UrlExpired(Exception):
-    """The server refused a URL that has expired by its own clock; holds the refusal."""
-
-    def __init__(self, error: ResponseError) -> None:
-        super().__init__(str(error))
-        self.error = error
-
-
-class Count:
-    """Bytes that one attempt moved, so that they can be taken back when it fails."""
-
-    __slots__ = ("_work", "size_bytes")
-
-    def __init__(self, work: Work) -> None:
-        self._work = work
-        self.size_bytes = 0
-
-    def __call__(self, size_bytes: int) -> None:
-        self.size_bytes += size_bytes
-        self._work.moved(size_bytes)
-        self._work.resources.health.part_bytes += size_bytes
-
-    def take_back(self) -> None:
-        """Count nothing of it any more."""
-        self(-self.size_bytes)
+_numbers = itertools.count(1)
+_USED_UP = "not tried again: too much fails, so the retries of this run are used up"
 
 
 class Work:
@@ -102,10 +56,12 @@ class Work:
     __slots__ = (
         "_bytes_moved",
         "_end",
+        "_failed_at",
         "_first_error",
         "_is_part",
+        "_is_welcome",
         "_meter",
-        "_refused_by",
+        "_number",
         "_renewing",
         "_started",
         "attempts",
@@ -131,8 +87,9 @@ class Work:
         self._bytes_moved = 0
         self._started = time.monotonic()
         self._renewing: asyncio.Lock | None = None
-        self._is_part = False
-        self._refused_by: str | None = None
+        self._is_part = self._is_welcome = False
+        self._number = 0
+        self._failed_at: str | None = None
         self.waits: ObjectWaits | None = None
         self._end: Target | Origin = transfer.target if isinstance(transfer, Upload) else transfer.origin
 
@@ -142,6 +99,7 @@ class Work:
         """Count bytes that moved; a negative number takes some back."""
         self._bytes_moved += size_bytes
         self._meter.bytes_moved += size_bytes
+        self.resources.health.moved_bytes += size_bytes
 
     def take_back(self) -> None:
         """Count nothing of what moved any more."""
@@ -152,6 +110,11 @@ class Work:
         attempt when there is no error. What it moved no longer counts."""
         self.take_back()
         self._first_error = error
+
+    @property
+    def first_error(self) -> Exception | None:
+        """What the first attempt failed with, if it was made already and nobody took that up."""
+        return self._first_error
 
     def discard(self) -> None:
         """Close what was opened for it: nobody takes it up any more."""
@@ -203,44 +166,99 @@ class Work:
 
     # --- requests --------------------------------------------------------------------------------------------
 
-    async def send(self, request: Request, lane: LaneName, *, final: frozenset[int] = frozenset()) -> Reply:
+    async def send(
+        self,
+        request: Request,
+        lane: LaneName,
+        *,
+        final: frozenset[int] = frozenset(),
+        freshen: Callable[[Request], Awaitable[None]] | None = None,
+        count: Count | None = None,
+    ) -> Reply:
         """Send *request* when a slot is free, following redirects in that slot; the reply may be a refusal.
 
         Args:
             final: See `send_following`.
+            freshen: Called once the slot is held, which may be long after it was asked for: gives *request* a URL that
+                is good now, of the same server.
+            count: Told when it goes out.
         """
-        resources, limits = self.resources, self.resources.limits
-        if not limits.origins.is_clear:
-            await limits.origins.wait(request.url)
-        async with resources.slots.hold(lane):
-            if limits.requests is not None:
-                await limits.requests.take(1)
-            flights = self._meter.watch.flights
-            flights[id(request)] = (request, self.waits)
-            try:
-                reply = await send_following(resources.transport, request, final=final)
-            finally:
-                del flights[id(request)]
+        resources, origins = self.resources, self.resources.limits.origins
+        reply: Reply | None = None
+        while reply is None:
+            is_trial = not origins.is_clear and await origins.wait(request.url, lane, self)
+            async with resources.slots.hold(lane):
+                # Whoever waited for a slot meanwhile may have to wait for the server now.
+                if origins.is_clear or is_trial or not origins.seconds_left(request.url):
+                    reply = await self._send_now(request, final, freshen, count)
         resources.health.answered()
         self._is_part = lane == "part"
+        if count is not None and 200 <= reply.status < 300:
+            self._is_welcome = True
         if self._is_part:
             resources.health.part_answers += 1
-        if not limits.origins.is_clear:
-            limits.origins.answered(reply.asked[-1].url if isinstance(reply, Redirected) else request.url, reply.status)
-        if not isinstance(reply, Redirected):
-            self.resources.clocks.saw(request.url, reply.headers)
+        origins.reached(request.url)
+        if not origins.is_clear:
+            origins.answered(reply.asked[-1].url if isinstance(reply, Redirected) else request.url, reply.status)
         return reply
+
+    async def _send_now(
+        self,
+        request: Request,
+        final: frozenset[int],
+        freshen: Callable[[Request], Awaitable[None]] | None,
+        count: Count | None,
+    ) -> Reply:
+        limits = self.resources.limits
+        if limits.requests is not None:
+            await limits.requests.take(1)
+        if freshen is not None:
+            self._failed_at = None  # what fails here is the platform, which gives fresh URLs
+            await freshen(request)
+        if count is not None:
+            count.begin()
+        on_head = request.on_head
+        self.resources.clocks.watch(request)
+        flights = self._meter.watch.flights
+        flights[id(request)] = (request, self.waits)
+        try:
+            return await send_following(self.resources.transport, request, final=final)
+        except RequestError as error:
+            self.unanswered(request.url, error)
+            raise
+        finally:
+            del flights[id(request)]
+            request.on_head = on_head  # no head may have come: who watches holds the request, and that its bytes
+
+    @property
+    def _suspect(self) -> int | None:
+        """What `Origins.failed` knows the object by; None once the server has taken or given some of it."""
+        if self._is_welcome:
+            return None
+        if not self._number:
+            self._number = next(_numbers)
+        return self._number
+
+    def unanswered(self, url: str, error: RequestError) -> None:
+        """Note that a request to *url* was not answered."""
+        self._failed_at = url if error.retryable else None
+        if error.retryable:
+            is_seen = error.was_connected  # what ends before that has nothing to do with the object
+            self.resources.limits.origins.failed(url, error, self._suspect if is_seen else None)
 
     def refused(self, reply: Reply, request: Request, expires_at: float | None) -> Exception:
         """Return what to raise for a refusal: its typed error, or `UrlExpired`."""
         error = refusal(reply, request.method, request.url, request.headers)
+        clocks = self.resources.clocks
         if not isinstance(reply, Redirected):
-            self.resources.clocks.saw(request.url, reply.headers)
-        if self.resources.clocks.explains(reply.status, request.url, expires_at, reply.headers):
-            return UrlExpired(error)
+            clocks.saw(request.url, reply.headers)  # the express lane has not, and a refusal is short
+        overdue = clocks.overdue(reply.status, request.url, expires_at, reply.headers)
+        if overdue is not None or is_expiry_word(reply.status, error.server_code):
+            self._failed_at = None
+            return UrlExpired(error, overdue)
         url = reply.asked[-1].url if isinstance(reply, Redirected) else request.url
-        self._refused_by = url if error.retryable else None
-        self.resources.limits.refused(url, error, reply.status, is_part=self._is_part)
+        self._failed_at = url if error.retryable else None
+        self.resources.limits.refused(url, error, reply.status, is_part=self._is_part, who=self._suspect)
         return error
 
     async def retry(
@@ -249,41 +267,55 @@ class Work:
         *,
         renew: Callable[[], Awaitable[bool]] | None = None,
         max_attempts: int | None = None,
+        lane: LaneName = "part",
+        airtime: Airtime | None = None,
     ) -> T:
         """Return what *attempt* returns, trying again after errors that are retryable.
 
-        An expired URL is renewed once; that attempt is not counted against the policy. While nothing gets through at
-        all, what finds no connection is not tried again (`Health`).
+        An expired URL is renewed as often as that helps (`RenewalRow`); those attempts are not counted against the
+        policy, one whose renewal fails is. Nor are those that fail while the server counts as out (`Origins`): the next
+        one waits for it.
 
         Args:
             max_attempts: For what is sent beside something else; that it fails counts for nothing.
+            lane: That of its requests.
+            airtime: Told when an attempt has its slot, and when the next one waits for one.
         """
         policy = self.resources.config.retry
         limit = policy.max_attempts if max_attempts is None else min(max_attempts, policy.max_attempts)
+        row = RenewalRow(self.resources.clocks, policy.max_attempts)
         number = 0
         while True:
             number += 1
             self.attempts = max(self.attempts, number)
-            count = Count(self)
+            count = Count(self, is_part=lane == "part", airtime=airtime)
             first, self._first_error = self._first_error, None
             try:
-                if first is not None:
-                    raise first
-                return await attempt(count)
-            except UrlExpired as expired:
-                count.take_back()
-                if renew is None or not await renew():
-                    raise expired.error from None
-                renew = None
-                limit += 1
-                continue
+                try:
+                    if first is not None:
+                        raise first
+                    self._failed_at = None  # what fails now may be another server, the platform's
+                    return await attempt(count)
+                except UrlExpired as expired:
+                    count.take_back()
+                    if airtime is not None:
+                        airtime.pause()
+                    if renew is None or not row.allows(expired) or not await renew():
+                        raise expired.error from None
+                    limit += 1
+                    continue
             except AsyncSDKError as error:
                 count.take_back()
+                row.end()
+                if airtime is not None:
+                    airtime.pause()
                 if max_attempts is not None and number >= max_attempts:
                     raise  # it says nothing of the object, which is being moved all the same
                 if self.is_final(error, number, limit, is_known=error is first):
                     raise
-                wait = wait_before_next(policy, number, error)
+                is_out = self.waits_for_server(error)
+                limit += is_out
+                wait = 0.0 if is_out else wait_before_next(policy, number, error)
                 reason = reason_of(error)
                 self._meter.watch.retried(self.transfer.name, number, wait, error)
             except BaseException:  # whoever catches it starts again, or nobody does: uncounted either way
@@ -298,22 +330,28 @@ class Work:
         Args:
             is_known: It was asked before, and the answer was no: the retry is counted already.
         """
-        health = self.resources.health
-        is_unreachable = _is_unreachable(error)
-        if limit is None:
-            limit = self.resources.config.retry.max_attempts
         if isinstance(error, CircuitOpen):
             return True
-        if error.retryable and number < limit and not (is_unreachable and health.is_down):
-            retries = self.resources.retries
-            if retries is None or is_known or retries.take():
-                return False
-            error.add_note("not tried again: too much fails, so the retries of this run are used up")
-        if is_unreachable:
-            health.gave_up()
-        elif self._refused_by is not None and isinstance(error, ResponseError):
-            self.resources.limits.origins.gave_up(self._refused_by)
+        if limit is None:
+            limit = self.resources.config.retry.max_attempts
+        if limit > 1 and self.waits_for_server(error):
+            return False
+        may_again = error.retryable and number < limit
+        retries, origins, server = self.resources.retries, self.resources.limits.origins, self._failed_at
+        is_free = is_known or retries is None or (server is not None and origins.never_answered(server))
+        if may_again and (is_free or (retries is not None and retries.take())):
+            return False
+        if limit > 1 and server is not None and _is_of_server(error) and origins.must_wait(server):
+            return False
+        # The error of one message for many is theirs together, and told once.
+        if may_again and _USED_UP not in getattr(error, "__notes__", ()):
+            error.add_note(_USED_UP)
         return True
+
+    def waits_for_server(self, error: AsyncSDKError) -> bool:
+        """Whether *error* came of a server that is out, and waited for: it costs neither an attempt nor a retry."""
+        origins, server = self.resources.limits.origins, self._failed_at
+        return server is not None and not origins.is_clear and _is_of_server(error) and origins.is_out(server)
 
     # --- where to --------------------------------------------------------------------------------------------
 
@@ -367,21 +405,14 @@ class Work:
         """Return the crc32c of *data*, computed off the loop unless it is small."""
         if len(data) <= SMALL_BYTES:
             return crc32c(bytes(data))
-        return await self.resources.threads.run(_crc32c_in_pieces, memoryview(data))
+        return await self.resources.threads.run(_crc32c_of, memoryview(data))
 
 
-def _is_unreachable(error: AsyncSDKError) -> bool:
-    return isinstance(error, ConnectionFailed) or (isinstance(error, RequestTimeout) and error.phase == "connect")
+def _is_of_server(error: AsyncSDKError) -> bool:
+    return error.retryable and isinstance(error, (RequestError, ResponseError))
 
 
-def _crc32c_in_pieces(view: memoryview) -> int:
-    # The checksum takes bytes only: a copy of everything at once would double the memory held.
-    value = 0
-    for start in range(0, len(view), _CHECKSUM_STEP_BYTES):
-        value = crc32c(bytes(view[start : start + _CHECKSUM_STEP_BYTES]), value)
-    return value
-
-
-def header(headers: Mapping[str, str], name: str) -> str | None:
-    """Return the value of a header to be sent, whatever its case."""
-    return next((value for key, value in headers.items() if key.lower() == name), None)
+def _crc32c_of(view: memoryview) -> int:
+    running = Crc32c()
+    running.update(view)
+    return running.value

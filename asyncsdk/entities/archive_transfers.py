@@ -127,7 +127,7 @@ async def upload_archive(
         "archive_upload",
         named_path(source, resume),
         identity={"dataset": dataset_id},
-        arguments={"dataset": dataset_id},
+        arguments={"dataset": dataset_id, "unpack": unpack},
     )
     async with keeping(session.settings, run, on_event) as kept:
         books = None if kept.journal is None else SingleBooks(kept.journal)
@@ -169,7 +169,7 @@ async def download_archive(
         session,
         "archive_download",
         named_path(path, resume),
-        identity={"dataset": dataset_id, "crc32c": prepared.origin.crc32c},
+        identity={"dataset": dataset_id, "crc32c": prepared.origin.crc32c, "to": named_path(path, True)},
         arguments={"dataset": dataset_id},
     )
     async with keeping(session.settings, run, on_event) as kept:

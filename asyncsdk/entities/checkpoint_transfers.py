@@ -9,7 +9,7 @@ from typing import Any
 
 from asyncsdk.domain.ids import make_id
 from asyncsdk.domain.paths import path_below
-from asyncsdk.engine import EventCallback, Outcome, ProgressCallback, Source, Transfer
+from asyncsdk.engine import EventCallback, Outcome, ProgressCallback, Source, Transfer, Upload
 from asyncsdk.engine.journal import LargeState
 from asyncsdk.entities.download_books import DownloadBooks
 from asyncsdk.entities.local_files import is_source
@@ -84,6 +84,10 @@ class _UploadFeed(SingleUpload):
             **self._facts,
         )
         return await self._session.send(message)
+
+    async def examine_again(self, transfer: Upload) -> Transfer | None:
+        # Who checks the source means certain bytes, not what has come in their place.
+        return await super().examine_again(transfer) if self._check_source is None else None
 
     async def settle(self, outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
         for outcome in outcomes:
@@ -167,7 +171,7 @@ async def download_checkpoint(
         session,
         "checkpoint_download",
         named_path(path, resume),
-        identity={"checkpoint": record.id},
+        identity={"checkpoint": record.id, "to": named_path(path, True)},
         arguments={"model": record.model_id, "checkpoint": record.id},
     )
     async with keeping(session.settings, run, on_event) as kept:

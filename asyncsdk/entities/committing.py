@@ -2,19 +2,40 @@
 
 from __future__ import annotations
 
+from asyncio import sleep
 from collections.abc import Sequence
+from time import monotonic
 
-from asyncsdk.engine import Outcome
+from asyncsdk.checksums import crc32c_hex
+from asyncsdk.engine import Outcome, Skipped
 from asyncsdk.entities.examining import PreparedItem, metadata_bytes
 from asyncsdk.entities.session import Session
 from asyncsdk.entities.upload_books import new_item_id
-from asyncsdk.errors import BadRequest, MalformedResponse, RequestError
-from asyncsdk.protocol.uploads import CommitEntry, CommitUploads, OnExisting
+from asyncsdk.errors import (
+    AsyncSDKError,
+    BadRequest,
+    ChecksumMismatch,
+    MalformedResponse,
+    RequestError,
+    server_code_of,
+)
+from asyncsdk.protocol.uploads import (
+    BAD_DIGEST,
+    CHECKING_SECONDS,
+    STILL_CHECKING,
+    CommitEntry,
+    CommitUploads,
+    OnExisting,
+)
 
-__all__ = ["ItemCommits"]
+__all__ = ["ItemCommits", "arrived_before", "as_damage"]
 
 _BATCH_BYTES = 8 * 1024 * 1024
 _TOO_LARGE = 413
+_AGAIN_SECONDS = 1.0
+"""Before objects are asked for again that the platform still reads; it waits some seconds for them itself."""
+
+_Pair = tuple[Outcome, CommitEntry]
 
 
 class ItemCommits:
@@ -36,13 +57,13 @@ class ItemCommits:
 
         What is wrong with one fails it alone: its outcome says so, and otherwise holds the platform's reply.
         """
-        batch: list[tuple[Outcome, CommitEntry]] = []
+        batch: list[_Pair] = []
         size_bytes = 0
         for outcome in outcomes:
             known: PreparedItem = outcome.transfer.key
             added = metadata_bytes(known.item)
             if batch and size_bytes + added > _BATCH_BYTES:
-                await self._send_commit(batch)
+                await self._commit(batch)
                 batch, size_bytes = [], 0
             size_bytes += added
             entry = CommitEntry(
@@ -55,9 +76,21 @@ class ItemCommits:
             )
             batch.append((outcome, entry))
         if batch:
-            await self._send_commit(batch)
+            await self._commit(batch)
 
-    async def _send_commit(self, batch: list[tuple[Outcome, CommitEntry]]) -> None:
+    async def _commit(self, batch: list[_Pair]) -> None:
+        """Commit a batch; what the platform still reads is asked for again, and keeps none of the others."""
+        checked_until = monotonic() + CHECKING_SECONDS
+        while left := await self._send_commit(batch):
+            if monotonic() > checked_until:
+                for outcome, _ in left:
+                    outcome.status, outcome.error = "failed", outcome.reply.problem.to_error(name=outcome.name)
+                return
+            await sleep(_AGAIN_SECONDS)
+            batch = left
+
+    async def _send_commit(self, batch: list[_Pair]) -> list[_Pair]:
+        """Commit a batch and return those of it that the platform still reads."""
         entries = tuple(entry for _, entry in batch)
         message = CommitUploads(dataset_id=self._dataset_id, entries=entries, on_existing=self._on_existing)
         try:
@@ -67,24 +100,45 @@ class ItemCommits:
             # upload again finds out and repeats nothing.
             for outcome, _ in batch:
                 outcome.status, outcome.error = "failed", error
-            return
+            return []
         except BadRequest as error:
             if error.status != _TOO_LARGE:
                 raise
             if len(batch) == 1:
                 batch[0][0].status, batch[0][0].error = "failed", error
-                return
+                return []
             middle = len(batch) // 2
-            await self._send_commit(batch[:middle])
-            await self._send_commit(batch[middle:])
-            return
+            return [*await self._send_commit(batch[:middle]), *await self._send_commit(batch[middle:])]
         if len(reply.entries) != len(batch):
             raise MalformedResponse(f"{len(batch)} uploads were committed, {len(reply.entries)} answers came")
-        for (outcome, _), answer in zip(batch, reply.entries, strict=True):
+        left: list[_Pair] = []
+        for pair, answer in zip(batch, reply.entries, strict=True):
+            outcome, problem = pair[0], answer.problem
             outcome.reply = answer
             outcome.etag = answer.etag or outcome.etag
-            if answer.verdict == "refused":
-                name = outcome.name
-                problem = answer.problem
-                outcome.status = "failed"
-                outcome.error = problem.to_error(name=name) if problem else BadRequest(f"{name}: refused")
+            if answer.verdict != "refused":
+                continue
+            if problem is not None and problem.code == STILL_CHECKING:
+                left.append(pair)
+                continue
+            name = outcome.name
+            refusal = problem.to_error(name=name) if problem else BadRequest(f"{name}: refused")
+            outcome.status, outcome.error = "failed", as_damage(outcome, refusal)
+        return left
+
+
+def as_damage(outcome: Outcome, error: AsyncSDKError) -> AsyncSDKError:
+    """Return *error*; the one for bytes that are wrong, when it says that others arrived than were sent."""
+    if server_code_of(error) != BAD_DIGEST:
+        return error
+    found = "other bytes where they arrived"
+    return ChecksumMismatch(outcome.crc32c or "", found, source=outcome.name, bytes_done=outcome.size_bytes)
+
+
+def arrived_before(known: PreparedItem) -> Outcome:
+    """Return the outcome of an item whose bytes arrived in an earlier run, as far as the journal knows."""
+    size_bytes, crc32c = known.size_bytes or 0, known.crc32c
+    if known.large is not None:
+        crc32c = crc32c_hex(known.large.whole_crc32c(size_bytes) or 0)
+    transfer = Skipped(known.path, size_bytes, known)
+    return Outcome(transfer, "skipped", size_bytes=size_bytes, checksum=f"crc32c:{crc32c}")

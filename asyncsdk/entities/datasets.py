@@ -197,7 +197,7 @@ class AsyncDataset(AsyncDatasetArchive, BoundRecord, DatasetRecord):
             self._client,
             "download",
             None if dry_run else named_path(destination, resume),
-            identity={"dataset": self.id, "on_existing": on_existing},
+            identity={"dataset": self.id, "on_existing": on_existing, "to": named_path(destination, True)},
             arguments={
                 "dataset": self.id,
                 "on_existing": on_existing,

@@ -8,13 +8,14 @@ files that the platform says have the same checksum still; what was half receive
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asyncsdk.engine import Download
-from asyncsdk.engine.journal import Entry, Finished, Identity, Journal, boot_number, digest_of
+from asyncsdk.engine.journal import Clearing, Entry, Finished, Identity, Journal, boot_number, digest_of
 from asyncsdk.engine.received import Received
+from asyncsdk.engine.sinks import KEPT_BYTES
 from asyncsdk.entities.local_files import checksum_of_file
 from asyncsdk.errors import AsyncSDKError
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from asyncsdk.engine import Outcome
 
 __all__ = ["DownloadBooks", "is_as_written"]
+
+_TICK_NS, _COARSE_TICK_NS = 20_000_000, 2_000_000_000
+"""How far a file system's clock may be behind this one's. Most tick every 10 ms at least, some every two seconds."""
 
 
 class DownloadBooks:
@@ -36,8 +40,20 @@ class DownloadBooks:
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
+        self._clearing = Clearing(journal)
+        self._is_expecting = False
         self.arrived: Callable[[Outcome], None] = journal.note  # itself: a call more for every file is too much
         journal.describe_by(_finished, notes_are_final=True)
+
+    async def begin(self) -> None:
+        """Return when it is kept that the run has begun; `is_ours` knows it then after any kill."""
+        await self._journal.begin()
+
+    def is_ours(self, status: os.stat_result) -> bool:
+        """Whether a file can have been written by this run before it was stopped, for all that its time says."""
+        began = self._journal.started_at
+        behind = _TICK_NS if status.st_mtime_ns % 1_000_000_000 else _COARSE_TICK_NS
+        return began is not None and status.st_mtime_ns >= began * 1_000_000 - behind
 
     @property
     def has_entries(self) -> bool:
@@ -47,6 +63,18 @@ class DownloadBooks:
     async def recall(self, names: Sequence[str]) -> dict[str, Entry]:
         """Return what is known of files that were written before, by the names of their objects."""
         return await self._journal.find(names)
+
+    async def expect(self, destinations: Collection[Path | str], largest_bytes: int) -> None:
+        """Get ready for downloads: what a kill leaves of them will be found, and what one has left is removed.
+
+        Args:
+            destinations: Where they go.
+            largest_bytes: Size of the largest; small ones are written in one go, and leave nothing.
+        """
+        await self._clearing.clear(destinations)
+        if largest_bytes > KEPT_BYTES and not self._is_expecting:
+            self._is_expecting = True
+            await self._journal.begin()  # the mark in their names is known from now on
 
     async def receive(self, names: Sequence[str]) -> dict[str, Received]:
         """Return what is half received of the objects *names*, which are large, and where ranges of them are told."""

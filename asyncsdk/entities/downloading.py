@@ -15,13 +15,15 @@ from asyncsdk.checksums import crc32c_hex
 from asyncsdk.domain.filters import Filter
 from asyncsdk.domain.paths import path_below
 from asyncsdk.engine import Download, Outcome, Refused, Skipped, Transfer, Upload
-from asyncsdk.engine.journal import Entry
+from asyncsdk.engine.journal import Entry, Identity
 from asyncsdk.engine.received import Received
+from asyncsdk.entities.clashes import NameClashes, clashes_in
 from asyncsdk.entities.download_books import DownloadBooks, is_as_written
 from asyncsdk.entities.globs import PathFilter
 from asyncsdk.entities.local_files import checksum_of_file
 from asyncsdk.entities.pages import EntityPage, listing
 from asyncsdk.entities.session import Session
+from asyncsdk.entities.together import Together
 from asyncsdk.errors import AsyncSDKError, Conflict, NotFound
 from asyncsdk.protocol.base import MAX_BULK_ENTRIES
 from asyncsdk.protocol.items import ItemRecord, ListItems, PrepareDownloads
@@ -72,9 +74,14 @@ class ItemDownloadFeed:
         self._pages: AsyncIterator[EntityPage[ItemRecord]] = listing(session, message, lambda record: record).pages(
             MAX_BULK_ENTRIES
         )
+        self._renewals = Together(self._origins, MAX_BULK_ENTRIES)
         self._waiting: deque[ItemRecord] = deque()
+        self._is_first = True
+        self._clashes: NameClashes | None = None
 
     async def take(self, want: int) -> Sequence[Transfer]:
+        if self._is_first and self._books is not None and self._on_existing == "fail":
+            await self._books.begin()  # before a file appears: it could not be told from one of before
         while not self._waiting:
             page = await anext(self._pages, None)
             if page is None:
@@ -83,6 +90,9 @@ class ItemDownloadFeed:
         items = [self._waiting.popleft() for _ in range(min(want, MAX_BULK_ENTRIES, len(self._waiting)))]
         result: list[Transfer] = []
         to_fetch: list[tuple[ItemRecord, Path]] = []
+        if self._is_first and not self._dry_run:
+            self._clashes = await anyio.to_thread.run_sync(clashes_in, self._folder)
+        self._is_first = False
         known = {} if self._books is None else await self._books.recall([item.path for item in items])
         for item, found in zip(items, await anyio.to_thread.run_sync(self._look, items, known), strict=True):
             if isinstance(found, Path):
@@ -93,6 +103,9 @@ class ItemDownloadFeed:
             result.extend(Skipped(item.path, item.size_bytes, item, "would_fetch") for item, _ in to_fetch)
         elif to_fetch:
             origins = await self._origins([item.id for item, _ in to_fetch])
+            if self._books is not None:
+                largest = max(item.size_bytes for item, _ in to_fetch)
+                await self._books.expect([path for _, path in to_fetch], largest)
             received = await self._received(to_fetch)
             is_kept = self._books is not None
             for (item, path), origin in zip(to_fetch, origins, strict=True):
@@ -107,7 +120,7 @@ class ItemDownloadFeed:
 
     async def renew(self, transfer: Upload | Download, *, first_part: int = 1) -> Target | Origin | None:
         item: ItemRecord = transfer.key
-        return (await self._origins([item.id]))[0]
+        return await self._renewals(item.id)
 
     def arrived(self, outcome: Outcome) -> None:
         if self._books is not None:
@@ -124,7 +137,7 @@ class ItemDownloadFeed:
         large = [item.path for item, _ in to_fetch if item.size_bytes > threshold]
         return await self._books.receive(large) if self._books is not None and large else {}
 
-    async def _origins(self, item_ids: list[str]) -> tuple[Origin | None, ...]:
+    async def _origins(self, item_ids: Sequence[str]) -> tuple[Origin | None, ...]:
         message = PrepareDownloads(dataset_id=self._dataset_id, item_ids=tuple(item_ids))
         return (await self._session.send(message)).origins
 
@@ -135,6 +148,8 @@ class ItemDownloadFeed:
     def _look_at(self, item: ItemRecord, entry: Entry | None) -> Path | Skipped | Refused:
         try:
             path = path_below(self._folder, item.path)
+            if self._clashes is not None and not self._clashes.take(item.path):
+                raise Conflict(f"{path}: an item before it has a name that this disk does not tell from this one")
             if entry is not None and crc32c_hex(entry.crc32c) == item.crc32c and is_as_written(path, entry):
                 return Skipped(item.path, item.size_bytes, item)
             if self._on_existing == "overwrite":
@@ -144,7 +159,11 @@ class ItemDownloadFeed:
             except (FileNotFoundError, NotADirectoryError):
                 return path
             if self._on_existing == "fail":
-                raise Conflict(f"{path}: stands there already; remove it or choose another on_existing")
+                if entry is not None and Identity.of(status) == entry.identity:
+                    return path  # ours, with other bytes: a loss of power took them, or the item has others by now
+                if not self._is_ours(path, status, item):
+                    raise Conflict(f"{path}: stands there already; remove it or choose another on_existing")
+                return Skipped(item.path, item.size_bytes, item)
             if not stat.S_ISREG(status.st_mode) or status.st_size != item.size_bytes:
                 return path
             if checksum_of_file(path, item.size_bytes) != item.crc32c:
@@ -154,3 +173,9 @@ class ItemDownloadFeed:
         except (OSError, ValueError):  # it cannot be looked at: writing will tell, with the error that fits
             return path
         return Skipped(item.path, item.size_bytes, item)
+
+    def _is_ours(self, path: Path, status: os.stat_result, item: ItemRecord) -> bool:
+        """Whether a file is one that this run wrote before it was killed, moments before that could be kept."""
+        if self._books is None or not stat.S_ISREG(status.st_mode) or status.st_size != item.size_bytes:
+            return False
+        return self._books.is_ours(status) and checksum_of_file(path, item.size_bytes) == item.crc32c

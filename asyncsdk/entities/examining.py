@@ -22,12 +22,13 @@ from asyncsdk.entities.walking import printable
 from asyncsdk.errors import AsyncSDKError, BadRequest, SourceUnreadable, os_error
 from asyncsdk.protocol.base import Metadata
 
-__all__ = ["PreparedItem", "examine", "metadata_bytes"]
+__all__ = ["BATCH_BYTES", "SMALL_FILE_BYTES", "PreparedItem", "examine", "metadata_bytes"]
 
 SMALL_FILE_BYTES = 64 * 1024
 """Files up to this size are read before they are prepared."""
 
-_BATCH_BYTES = 8 * 1024 * 1024
+BATCH_BYTES = 8 * 1024 * 1024
+"""Read at once at most."""
 
 _TICK_NS = 20_000_000
 """A file that was changed this moment may change once more without another time: clocks of file systems tick every 4
@@ -73,8 +74,14 @@ class PreparedItem:
     large: LargeState | None = None
 
 
-def examine(items: list[PreparedItem]) -> tuple[list[PreparedItem | Refused], list[PreparedItem]]:
+def examine(
+    items: list[PreparedItem], most_bytes: int = BATCH_BYTES
+) -> tuple[list[PreparedItem | Refused], list[PreparedItem]]:
     """Look at sources, read and sum small files. Blocking.
+
+    Args:
+        items: What to look at.
+        most_bytes: What may be read; at least one file is.
 
     Returns:
         What was found, and the items left for the next batch because this one holds enough bytes.
@@ -82,7 +89,7 @@ def examine(items: list[PreparedItem]) -> tuple[list[PreparedItem | Refused], li
     found: list[PreparedItem | Refused] = []
     held = 0
     for index, known in enumerate(items):
-        if held > _BATCH_BYTES:
+        if found and held > most_bytes - SMALL_FILE_BYTES:
             return found, items[index:]
         try:
             check_item_path(known.path)
@@ -144,9 +151,13 @@ def _examine_source(known: PreparedItem, source: Any) -> None:
         descriptor = os.open(source, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
         try:
             data = os.read(descriptor, SMALL_FILE_BYTES + 1)
+            after = os.fstat(descriptor)
         finally:
             os.close(descriptor)
-        if len(data) != status.st_size:  # it is being written to: let the engine read it and judge
+        # It is being written to, or was replaced: let the engine read it and judge.
+        is_same = (after.st_mtime_ns, after.st_ino) == (status.st_mtime_ns, status.st_ino)
+        if not is_same or not len(data) == after.st_size == status.st_size:
+            known.identity = None
             return
         known.data = data
         known.held_bytes = len(data)

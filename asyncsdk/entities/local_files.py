@@ -21,7 +21,9 @@ __all__ = ["checksum_of_file", "is_source", "known_size"]
 _READ_BYTES = 1024 * 1024
 
 
-def checksum_of_file(path: Path, size_bytes: int | None = None, *, on_read: Callable[[int], None] | None = None) -> str:
+def checksum_of_file(
+    path: Path | str, size_bytes: int | None = None, *, on_read: Callable[[int], None] | None = None
+) -> str:
     """Return the crc32c of a file as eight hexadecimal digits. Blocking; memory 1 MiB.
 
     Args:
@@ -34,7 +36,7 @@ def checksum_of_file(path: Path, size_bytes: int | None = None, *, on_read: Call
         SourceNotFound, SourceUnreadable: It is not there or cannot be read.
     """
     checksum = Crc32c()
-    with os_errors("source", source=str(path)), path.open("rb", buffering=0) as file:
+    with os_errors("source", source=str(path)), open(path, "rb", buffering=0) as file:  # noqa: PTH123
         while data := file.read(_READ_BYTES):
             checksum.update(data)
             if on_read is not None:

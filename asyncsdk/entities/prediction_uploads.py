@@ -10,7 +10,8 @@ import anyio
 
 from asyncsdk.checksums import crc32c, crc32c_hex
 from asyncsdk.engine import Download, EventCallback, Outcome, ProgressCallback, Report, Transfer, Upload
-from asyncsdk.entities.rows import PackedPart, RowSource, decode_part, pack_rows
+from asyncsdk.entities.drawn import Drawn
+from asyncsdk.entities.rows import PART_BYTES, PackedPart, RowSource, decode_part, pack_rows
 from asyncsdk.entities.session import Session
 from asyncsdk.errors import AsyncSDKError, MalformedResponse
 from asyncsdk.protocol.predictions import (
@@ -55,8 +56,7 @@ class _RowFeed:
         self._parts = parts
         self._report = report
         self._file = file
-        self._held = 0
-        self._room = anyio.Event()
+        self._held = Drawn((_PARTS_HELD - 1) * PART_BYTES)
         self._first: list[PackedPart] = []
         self._ended = False
 
@@ -73,12 +73,12 @@ class _RowFeed:
         return True
 
     async def take(self, want: int) -> Sequence[Transfer]:
-        while self._held >= _PARTS_HELD:
-            self._room = anyio.Event()
-            await self._room.wait()
         part = self._first.pop(0) if self._first else await self._next()
         if part is None:
             return ()
+        # Only now: nothing is held while rows are awaited, which may come of downloads that need memory themselves.
+        await self._held.reserve(len(part.data))
+        self._held.held_bytes += len(part.data)
         checksum = crc32c_hex(crc32c(part.data))
         message = PrepareRowParts(
             dataset_id=self._dataset_id, parts=(RowPart(size_bytes=len(part.data), crc32c=checksum),)
@@ -86,7 +86,6 @@ class _RowFeed:
         prepared = (await self._session.send(message)).entries[0]
         if prepared.key is None or prepared.target is None:
             raise MalformedResponse("the platform prepared rows without saying where they go")
-        self._held += 1
         sent = _SentPart(prepared.key, checksum, len(part.data), part.first_line, part.lines, part.rows)
         name = f"rows {part.first_line} to {part.first_line + part.lines - 1}"
         return (Upload(part.data, prepared.target, size_bytes=len(part.data), crc32c=checksum, key=sent, name=name),)
@@ -107,9 +106,13 @@ class _RowFeed:
                 self._report.add_failures(sent.rows, outcome.name, outcome.error)
             if isinstance(outcome.transfer, Upload):
                 outcome.transfer.source = b""  # an outcome that is kept must not keep the bytes
-            self._held -= 1
-        self._room.set()
+            self._held.held_bytes -= sent.size_bytes
+        self._held.trim()
         return outcomes
+
+    def close(self) -> None:
+        """Give back the memory of what was not settled."""
+        self._held.release()
 
     async def _commit(self, outcome: Outcome, sent: _SentPart) -> None:
         part = SentRowPart(key=sent.key, size_bytes=sent.size_bytes, crc32c=sent.checksum, first_line=sent.first_line)
@@ -174,6 +177,7 @@ async def upload_predictions(
             report.add_waits(moved.waits, moved.cpu_share, moved.seconds)
             report.is_complete = moved.is_complete
     finally:
+        feed.close()
         close = getattr(parts, "aclose", None)
         if close is not None:
             await close()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from asyncsdk.config import Settings
-from asyncsdk.engine import EventCallback, Report, Resuming
+from asyncsdk.engine import Event, EventCallback, JournalChanged, Report, Resuming
 from asyncsdk.engine.journal import Journal, RunRecord
 from asyncsdk.entities.session import Session
 from asyncsdk.errors import ConfigError
@@ -33,9 +33,13 @@ class Keeping:
         self.is_complete = False
         self.state = "stopped"
 
-    def ended(self, report: Report) -> None:
-        """Tell what the call amounted to."""
-        self.is_complete = report.ok and report.is_complete
+    def ended(self, report: Report, *, forgets_failures: bool = False) -> None:
+        """Tell what the call amounted to.
+
+        Args:
+            forgets_failures: Whether a run that came to its end is forgotten though some of it failed.
+        """
+        self.is_complete = report.is_complete and (report.ok or forgets_failures)
         self.state = "failed" if report.is_complete else "stopped"
 
 
@@ -46,27 +50,37 @@ async def keeping(
     """Keep a journal in the home of *settings* for what is done in the block; none when *record* is None.
 
     Args:
-        on_event: Told when what an earlier run did is taken up (`Resuming`).
+        on_event: Told when what an earlier run did is taken up (`Resuming`), and when the journal cannot be kept or can
+            be again (`JournalChanged`). What it raises ends the call.
 
     Raises:
         ConfigError: There is one, of a later release.
     """
     failures: list[Exception] = []
 
-    def tell(objects: int) -> None:
-        assert record is not None
+    name = "" if record is None else record.run_id
+
+    def tell(event: Event) -> None:
         try:
             if on_event is not None:
-                on_event(Resuming(run="", journal=record.run_id, objects=objects))
+                on_event(event)
         except Exception as error:  # noqa: BLE001  # a mistake of the caller: it ends the call, raised below
             failures.append(error)
 
-    journal = None if record is None else await Journal.open(settings.home, record, on_begin=tell)
+    def begin(objects: int) -> None:
+        tell(Resuming(run="", journal=name, objects=objects))
+
+    def change(is_kept: bool, reason: str) -> None:
+        tell(JournalChanged(run="", journal=name, is_kept=is_kept, reason=reason))
+
+    journal = None if record is None else await Journal.open(settings.home, record, on_begin=begin, on_change=change)
     kept = Keeping(journal)
     try:
         if failures:
             raise failures[0]
         yield kept
+        if failures:  # told in the middle, where nothing of the call could be raised
+            raise failures[0]
     finally:
         if journal is not None:
             await journal.end(is_complete=kept.is_complete, state=kept.state)
@@ -130,6 +144,8 @@ def run_record(
     if place is None:
         return None
     where = platform_of(session.settings)
+    if verb in {"upload", "checkpoint_upload"} and session.engine.config.source_changed != "fail":
+        arguments = {**arguments, "source_changed": session.engine.config.source_changed}
     return RunRecord(
         verb,
         identity={**where, "place": place, **identity},

@@ -18,7 +18,7 @@ import orjson
 from asyncsdk.errors import ConfigError, InvalidRow, os_errors
 from asyncsdk.protocol.predictions import MAX_ROW_PART_BYTES
 
-__all__ = ["PackedPart", "RowSource", "decode_part", "pack_rows"]
+__all__ = ["PART_BYTES", "PackedPart", "RowSource", "decode_part", "pack_rows"]
 
 RowSource = str | PathLike[str] | Iterable[Mapping[str, Any]] | AsyncIterable[Mapping[str, Any]]
 """A JSONL file, or an (asynchronous) iterable of rows."""

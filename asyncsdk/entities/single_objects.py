@@ -11,6 +11,7 @@ from typing import Any
 from asyncsdk.checksums import crc32c_hex
 from asyncsdk.engine import Download, EventCallback, Feed, Outcome, ProgressCallback, Skipped, Source, Transfer, Upload
 from asyncsdk.engine.journal import LargeState
+from asyncsdk.entities.committing import as_damage
 from asyncsdk.entities.download_books import DownloadBooks
 from asyncsdk.entities.local_files import known_size
 from asyncsdk.entities.session import Session
@@ -89,7 +90,7 @@ class SingleUpload(ABC):
         try:
             if isinstance(crc32c, str):
                 return Skipped(str(self._source), size, reply=await self._commit(size, crc32c))
-        except (BadRequest, NotFound):  # its bytes did not arrive whole, or are gone
+        except (BadRequest, NotFound, PermissionDenied):  # its bytes did not arrive whole, are gone, or another user's
             pass
         try:
             upload_id = begun.facts.get("upload_id")
@@ -108,10 +109,19 @@ class SingleUpload(ABC):
     async def replace(self, transfer: Upload) -> Target | None:
         return await renewed(self._session, self._scope_id, self._key, transfer.size_bytes, None)
 
+    async def examine_again(self, transfer: Upload) -> Transfer | None:
+        if not isinstance(self._source, (str, PathLike)):
+            return None
+        size = await known_size(self._source)
+        if self._books is not None:
+            self._books.came_out_wrong()  # what is known is of other bytes
+            await self._books.recall(self._source)
+        self._start_over()
+        return await self._begin(size)
+
     async def settle(self, outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
         for outcome in outcomes:
-            if isinstance(outcome.error, ChecksumMismatch) and self._books is not None:
-                self._books.came_out_wrong()
+            self._note_damage(outcome)
             if outcome.status != "done" or outcome.crc32c is None:
                 continue
             if self._books is not None:
@@ -119,8 +129,13 @@ class SingleUpload(ABC):
             try:
                 outcome.reply = await self._commit(outcome.size_bytes, outcome.crc32c)
             except AsyncSDKError as error:
-                outcome.status, outcome.error = "failed", error
+                outcome.status, outcome.error = "failed", as_damage(outcome, error)
+                self._note_damage(outcome)
         return outcomes
+
+    def _note_damage(self, outcome: Outcome) -> None:
+        if isinstance(outcome.error, ChecksumMismatch) and self._books is not None:
+            self._books.came_out_wrong()
 
 
 class SingleDownload:
@@ -159,6 +174,8 @@ class SingleDownload:
         origin = self._first or await self._origin()
         download = Download(origin, destination)
         size = origin.size_bytes or 0
+        if self._books is not None:
+            await self._books.expect([destination], size)
         if self._books is not None and size > self._session.engine.config.multipart_threshold:
             download.received = (await self._books.receive([self._name]))[self._name]
         return (download,)

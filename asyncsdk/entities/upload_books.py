@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from hashlib import blake2b
 from os import PathLike
 from typing import TYPE_CHECKING
 
 import anyio.to_thread
+import orjson
 
 from asyncsdk.checksums import crc32c_hex
 from asyncsdk.domain.ids import is_id, make_id
@@ -49,11 +51,11 @@ class UploadBooks:
         """Find out which of *items* were sent before, and are the same: these get what is known of them."""
         looked = [known for known in items if isinstance(known.item.source, (str, PathLike))]
         identities = await anyio.to_thread.run_sync(_identities, [known.item.source for known in looked])
-        names = [known.path for known in looked]
+        names = [_name(known) for known in looked]
         entries = await self._journal.find(names)
-        begun = frozenset(await self._journal.begun(names))
-        for known, identity in zip(looked, identities, strict=True):
-            entry = entries.get(known.path)
+        begun = frozenset(await self._journal.begun([known.path for known in looked]))
+        for known, name, identity in zip(looked, names, identities, strict=True):
+            entry = entries.get(name)
             if identity is None:
                 continue
             if entry is not None and entry.identity != identity:
@@ -141,8 +143,20 @@ def _finished(outcomes: Iterable[Outcome]) -> Iterable[Finished]:
         checksum = outcome.checksum  # "crc32c:0a1b2c3d"; done here as it is done for every file
         crc32c = known.crc32c if checksum is None else checksum[7:]
         if known.identity is not None and crc32c is not None:
-            known.digest = digest = digest_of(known.path)
+            known.digest = digest = digest_of(_name(known))
             yield digest, known.identity, int(crc32c, 16), _receipt(known)
+
+
+def _name(known: PreparedItem) -> str:
+    """Return what the journal calls an item: with other metadata it is another, and is made once more."""
+    metadata = known.item.metadata
+    if not metadata:
+        return known.path
+    try:
+        text = orjson.dumps(metadata if isinstance(metadata, dict) else dict(metadata), option=orjson.OPT_SORT_KEYS)
+    except (TypeError, ValueError):  # it will be refused
+        return known.path
+    return f"{known.path}\0{blake2b(text, digest_size=16).hexdigest()}"
 
 
 def _receipt(known: PreparedItem) -> bytes:

@@ -15,15 +15,16 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
-from asyncsdk.checksums import crc32c_hex
 from asyncsdk.engine import Download, Outcome, Refused, Skipped, Source, Transfer, Upload
-from asyncsdk.entities.committing import ItemCommits
-from asyncsdk.entities.examining import PreparedItem, examine
+from asyncsdk.entities.committing import ItemCommits, arrived_before
+from asyncsdk.entities.drawn import Drawn
+from asyncsdk.entities.examining import BATCH_BYTES, SMALL_FILE_BYTES, PreparedItem, examine
 from asyncsdk.entities.item_source import ItemBatches
 from asyncsdk.entities.item_uploads import Given
 from asyncsdk.entities.local_files import checksum_of_file, known_size
 from asyncsdk.entities.recent import RecentNames
 from asyncsdk.entities.session import Session
+from asyncsdk.entities.together import Together
 from asyncsdk.entities.upload_books import UploadBooks, as_new, is_known, new_item_id
 from asyncsdk.entities.walking import printable
 from asyncsdk.errors import (
@@ -93,19 +94,16 @@ class ItemUploadFeed:
         self._nothing = nothing
         self._books = books
         self._is_recalling = books is not None and books.has_entries
+        self._renewals = Together(self._renew_all, MAX_BULK_ENTRIES)
         self._waiting: deque[Given] = deque()
         self._ready: deque[Transfer] = deque()
         self._recent = RecentNames() if batches.can_repeat else None
         self._given = 0
-        self._held_bytes = 0
-        self._room = anyio.Event()
+        self._held = Drawn(MAX_HELD_BYTES)
 
     # --- what the engine calls -------------------------------------------------------------------------------
 
     async def take(self, want: int) -> Sequence[Transfer]:
-        while self._held_bytes > MAX_HELD_BYTES:
-            self._room = anyio.Event()
-            await self._room.wait()
         if not self._ready:
             # What was sent before costs a glance: as many as messages may hold, however few the engine has use for.
             count = _LOOKED_AT_ONCE * MAX_BULK_ENTRIES if self._is_recalling else min(want, MAX_BULK_ENTRIES)
@@ -118,7 +116,10 @@ class ItemUploadFeed:
             self._nothing = None
             given = [self._waiting.popleft() for _ in range(min(count, len(self._waiting)))]
             self._is_recalling = False  # until some of these were sent before
-            self._ready.extend(await self._prepare_all(given))
+            most = self._held.share(BATCH_BYTES, parts := -(-len(given) // MAX_BULK_ENTRIES))
+            await self._held.reserve(min(parts * most, len(given) * SMALL_FILE_BYTES))
+            self._ready.extend(await self._prepare_all(given, most))
+            self._held.trim()
         return [self._ready.popleft() for _ in range(min(want, len(self._ready)))]
 
     async def renew(self, transfer: Upload | Download, *, first_part: int = 1) -> Target | Origin | None:
@@ -132,11 +133,28 @@ class ItemUploadFeed:
             upload_id=target.upload_id if isinstance(target, (MultipartTarget, ResumableTarget)) else None,
             first_part=first_part,
         )
-        return await self._renewed(entry)
+        return await self._renewals(entry)
 
     async def replace(self, transfer: Upload) -> Target | None:
         known: PreparedItem = transfer.key
-        return await self._renewed(RenewEntry(key=known.key, size_bytes=known.size_bytes, crc32c=known.crc32c))
+        return await self._renewals(RenewEntry(key=known.key, size_bytes=known.size_bytes, crc32c=known.crc32c))
+
+    async def examine_again(self, transfer: Upload) -> Transfer | None:
+        known: PreparedItem = transfer.key
+        if not isinstance(known.item.source, (str, PathLike)):
+            return None
+        self._release(transfer)
+        as_new(known)
+        anew = PreparedItem(known.item, known.path, number=known.number)
+        (fresh,), _ = await anyio.to_thread.run_sync(examine, [anew])
+        if isinstance(fresh, Refused):
+            return fresh
+        self._held.held_bytes += fresh.held_bytes
+        try:
+            return (await self._ask([fresh]))[0]
+        except BaseException:  # nobody keeps its bytes whatever ended it, then raised again
+            self._held.held_bytes -= fresh.held_bytes
+            raise
 
     def arrived(self, outcome: Outcome) -> None:
         if self._books is not None:
@@ -155,6 +173,7 @@ class ItemUploadFeed:
             for outcome in outcomes:
                 if isinstance(outcome.transfer, Upload):
                     self._release(outcome.transfer)
+            self._held.trim()
         if books is not None:
             for outcome in outcomes:
                 if isinstance(outcome.error, ChecksumMismatch):
@@ -165,21 +184,22 @@ class ItemUploadFeed:
 
     async def aclose(self) -> None:
         """Release the source; the user's iterable is closed."""
+        self._held.release()
         await self._batches.aclose()
 
     # --- prepare ---------------------------------------------------------------------------------------------
 
-    async def _prepare_all(self, given: list[Given]) -> list[Transfer]:
+    async def _prepare_all(self, given: list[Given], most_bytes: int) -> list[Transfer]:
         """Prepare *given*, in several messages at once if it takes more than one."""
         if len(given) <= MAX_BULK_ENTRIES:
-            return await self._prepare(given)
+            return await self._prepare(given, most_bytes)
         batches = [given[start : start + MAX_BULK_ENTRIES] for start in range(0, len(given), MAX_BULK_ENTRIES)]
         results: list[list[Transfer]] = [[] for _ in batches]
         failures: list[Exception] = []
 
         async def prepare(index: int) -> None:
             try:
-                results[index] = await self._prepare(batches[index])
+                results[index] = await self._prepare(batches[index], most_bytes)
             except Exception as error:  # noqa: BLE001  # raised again below, outside of the group that would wrap it
                 failures.append(error)
                 group.cancel_scope.cancel()
@@ -191,7 +211,7 @@ class ItemUploadFeed:
             raise failures[0]
         return [transfer for result in results for transfer in result]
 
-    async def _prepare(self, given: list[Given]) -> list[Transfer]:
+    async def _prepare(self, given: list[Given], most_bytes: int) -> list[Transfer]:
         result: list[Transfer] = []
         items: list[PreparedItem] = []
         for one in given:
@@ -208,7 +228,7 @@ class ItemUploadFeed:
         if self._books is not None and self._books.has_entries:
             await self._books.recall(items)
             self._is_recalling = self._is_recalling or any(known.is_recalled for known in items)
-        examined, rest = await anyio.to_thread.run_sync(examine, items)
+        examined, rest = await anyio.to_thread.run_sync(examine, items, most_bytes)
         self._waiting.extendleft(known.item for known in reversed(rest))
         if self._recent is not None:
             self._recent.discard(known.path for known in rest)
@@ -218,7 +238,7 @@ class ItemUploadFeed:
                 result.append(examined_item)
             else:
                 known_items.append(examined_item)
-                self._held_bytes += examined_item.held_bytes
+                self._held.held_bytes += examined_item.held_bytes
         if self._books is not None and self._books.has_entries:
             known_items = await self._go_on(known_items, result)
         if known_items:
@@ -287,7 +307,7 @@ class ItemUploadFeed:
                 raise MalformedResponse(f"{known.path}: prepared without saying where it goes")
             known.key = answer.key
             return self._upload(known, answer.target)
-        self._held_bytes -= known.held_bytes
+        self._held.held_bytes -= known.held_bytes
         known.held_bytes, known.data = 0, None
         if answer.verdict == "refused":
             problem = answer.problem
@@ -329,25 +349,17 @@ class ItemUploadFeed:
                 sent.append(known)
         committed = await self._commit_again(sent, result)
         fresh.extend(as_new(known) for known in sent if known.large is None and known.path not in committed)
-        for known in begun:
-            if known.path not in committed:
-                target = await self._renew_begun(known)
-                if target is None:
-                    fresh.append(as_new(known))
-                else:
-                    result.append(self._upload(known, target))
+        for known in [known for known in begun if known.path not in committed]:
+            target = await self._renew_begun(known)
+            if target is None:
+                fresh.append(as_new(known))
+            else:
+                result.append(self._upload(known, target))
         return fresh
 
     async def _commit_again(self, items: list[PreparedItem], result: list[Transfer]) -> set[str]:
         """Commit what arrived in an earlier run, under the keys it had then; returns the paths that are final."""
-        outcomes = []
-        for known in items:
-            crc32c = known.crc32c
-            if known.large is not None:
-                crc32c = crc32c_hex(known.large.whole_crc32c(known.size_bytes or 0) or 0)
-            size_bytes = known.size_bytes or 0
-            transfer = Skipped(known.path, size_bytes, known)
-            outcomes.append(Outcome(transfer, "skipped", size_bytes=size_bytes, checksum=f"crc32c:{crc32c}"))
+        outcomes = [arrived_before(known) for known in items]
         await self._commits.commit(outcomes)
         final = []
         for outcome in outcomes:
@@ -373,20 +385,16 @@ class ItemUploadFeed:
             upload_id=known.large.facts.get("upload_id"),
         )
         try:
-            return await self._renewed(entry)
+            return await self._renewals(entry)
         except (BadRequest, NotFound, PermissionDenied):  # too old, another user's, of an earlier configuration
             return None
 
-    async def _renewed(self, entry: RenewEntry) -> Target:
-        renewed = await self._session.send(RenewUploads(scope_id=self._dataset_id, entries=(entry,)))
-        target: Target = renewed.targets[0]
-        return target
+    async def _renew_all(self, entries: Sequence[RenewEntry]) -> Sequence[Target]:
+        return (await self._session.send(RenewUploads(scope_id=self._dataset_id, entries=tuple(entries)))).targets
 
     def _release(self, transfer: Upload) -> None:
         known: PreparedItem = transfer.key
         if known.held_bytes:
-            self._held_bytes -= known.held_bytes
+            self._held.held_bytes -= known.held_bytes
             known.held_bytes = 0
             transfer.source = known.item.source  # an outcome that is kept must not keep the bytes
-            if self._held_bytes <= MAX_HELD_BYTES:
-                self._room.set()

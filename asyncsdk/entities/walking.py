@@ -9,6 +9,7 @@ from itertools import chain, islice
 from pathlib import Path
 
 from asyncsdk.engine import Refused
+from asyncsdk.engine.temporaries import is_temporary
 from asyncsdk.entities.globs import PathFilter
 from asyncsdk.entities.item_uploads import ItemUpload
 from asyncsdk.errors import SourceNotFound, SourceUnreadable, os_error
@@ -22,6 +23,8 @@ lists them, because sorting would hold every name of a folder of ten million in 
 
 def walk_folder(folder: Path, paths: PathFilter) -> Iterator[ItemUpload | Refused]:
     """Yield every file below *folder* that *paths* keeps, hidden ones included. Blocking.
+
+    Unfinished files of downloads (`asyncsdk.engine.temporaries`) are no data, and left out.
 
     Links to files are followed, links to folders are passed over. What cannot be read is a `Refused`.
 
@@ -57,7 +60,7 @@ def walk_folder(folder: Path, paths: PathFilter) -> Iterator[ItemUpload | Refuse
                 continue
             if entry.is_symlink() and entry.is_dir():
                 continue
-            if not paths.keeps(path):
+            if is_temporary(entry.name) or not paths.keeps(path):
                 continue
             if not entry.is_file():
                 yield Refused(printable(path), _not_a_file(entry))

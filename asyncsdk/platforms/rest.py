@@ -5,6 +5,7 @@ from __future__ import annotations
 from asyncio import sleep, to_thread
 from collections.abc import Mapping
 from functools import cache
+from time import monotonic
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -23,9 +24,11 @@ from asyncsdk.errors import (
     ResponseError,
     redact_url,
     response_error,
+    server_code_of,
 )
 from asyncsdk.platforms.requests import MAX_ATTEMPTS, may_be_done, retry_after, send_request, wait_seconds
 from asyncsdk.protocol.base import Message, all_messages, query_text
+from asyncsdk.protocol.uploads import CHECKING_SECONDS, STILL_CHECKING
 from asyncsdk.transport.tls import TlsConfig, shared_context
 
 __all__ = ["RestPlatform"]
@@ -46,7 +49,8 @@ class RestPlatform:
     The token goes to that server only: redirects are not followed. What failed in a way that may pass (no connection,
     5xx, 429) is repeated up to three times, with waits that grow and are random ("full jitter") or are what the server
     asks for; creating without an id of one's own is not repeated, because the first call may have been heard. When a
-    delete is repeated after an attempt that may have been heard, finding nothing any more is success.
+    delete is repeated after an attempt that may have been heard, finding nothing any more is success. A commit
+    whose bytes the server still reads (``still_checking``) is repeated for as long as it does, a day at most.
 
     Args:
         url: Of the server, e.g. ``http://127.0.0.1:8750``.
@@ -99,6 +103,7 @@ class RestPlatform:
         attempts = MAX_ATTEMPTS if message.is_repeatable else 1
         attempt = 1
         is_maybe_done = False
+        checked_until = monotonic() + CHECKING_SECONDS
         while True:
             try:
                 response = await self._request(route.method, path, params, content)
@@ -106,11 +111,13 @@ class RestPlatform:
             except (RequestError, ResponseError) as error:
                 if is_maybe_done and isinstance(error, NotFound) and route.method == "DELETE":
                     return _validate_empty(type(message))
-                if not error.retryable or attempt >= attempts:
+                is_checking = server_code_of(error) == STILL_CHECKING and monotonic() < checked_until
+                if not is_checking and (not error.retryable or attempt >= attempts):
                     raise
                 is_maybe_done = is_maybe_done or may_be_done(error)
                 await sleep(wait_seconds(error, attempt))
-            attempt += 1
+            if not is_checking:  # that is no failure: the server tells when it is through, or cannot go on
+                attempt += 1
 
     def supports(self, message_type: type[Message[Any]]) -> bool:
         """Whether the platform has the operation: it has them all."""

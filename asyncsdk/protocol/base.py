@@ -28,7 +28,16 @@ from pydantic import (
 
 from asyncsdk.domain.filters import Filter
 from asyncsdk.domain.ids import Id
-from asyncsdk.errors import AsyncSDKError, BadRequest, Conflict, InvalidName, InvalidRow, NotFound, response_error
+from asyncsdk.errors import (
+    AsyncSDKError,
+    BadRequest,
+    Conflict,
+    InvalidName,
+    InvalidRow,
+    NotFound,
+    response_error,
+    word_of,
+)
 
 __all__ = [
     "Delete",
@@ -161,6 +170,9 @@ class Page(Record, Generic[R]):
 
 _PROBLEM_TYPES: dict[str, type[AsyncSDKError]] = {"conflict": Conflict, "not_found": NotFound}
 
+_PASSING = frozenset({"store_unavailable", "still_checking"})
+"""Codes of problems that another attempt may not have."""
+
 
 class Problem(Record):
     """Why one entry of a bulk message was refused: a stable code and a sentence."""
@@ -174,7 +186,7 @@ class Problem(Record):
         """Return what to say of *error*."""
         if isinstance(error, InvalidRow):
             return cls(code=error.code, message=error.reason, line=error.line)
-        return cls(code=error.code, message=error.reason if isinstance(error, InvalidName) else str(error))
+        return cls(code=word_of(error), message=error.reason if isinstance(error, InvalidName) else str(error))
 
     def to_error(self, *, name: str = "", file: str = "") -> AsyncSDKError:
         """Return the typed error; *name* and *file* say what it concerns."""
@@ -184,7 +196,9 @@ class Problem(Record):
             return InvalidRow(self.message, line=self.line or 0, file=file)
         cls = _PROBLEM_TYPES.get(self.code)
         text = f"{name}: {self.message}" if name else self.message
-        return cls(text) if cls is not None else response_error(400, text, code=self.code)
+        if cls is not None:
+            return cls(text)
+        return response_error(503 if self.code in _PASSING else 400, text, code=self.code)
 
 
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]

@@ -38,6 +38,9 @@ from asyncsdk.targets import (
 )
 
 __all__ = [
+    "BAD_DIGEST",
+    "CHECKING_SECONDS",
+    "STILL_CHECKING",
     "CommitEntry",
     "CommitUploads",
     "CommittedUpload",
@@ -54,6 +57,15 @@ __all__ = [
     "UploadEntry",
     "UploadKey",
 ]
+
+BAD_DIGEST = "bad_digest"
+"""Code of a commit that is refused because the bytes that arrived are others than those it tells: send them again."""
+
+STILL_CHECKING = "still_checking"
+"""Code of a commit that is refused (503) because the platform still reads the bytes back: repeat it after a while."""
+
+CHECKING_SECONDS = 24 * 3600.0
+"""How long to repeat a commit for that reason. The platform gives up reading long before when the store stalls."""
 
 # --- targets and origins on the wire -------------------------------------------------------------------------
 
@@ -89,7 +101,7 @@ def _from_wire(value: Any) -> Any:
         raise ValueError(f"unknown kind {value.get('kind')!r}")
     known = {f.name for f in fields(cls)}
     given = {name: v for name, v in value.items() if name in known}
-    for name in given.keys() & {"part_urls", "success"}:
+    for name in given.keys() & {"part_urls", "list_urls", "success"}:
         given[name] = tuple(given[name])
     if "fields" in given:  # pairs, not an object: their order is part of what a service expects
         given["fields"] = tuple((name, text) for name, text in given["fields"])
@@ -246,7 +258,8 @@ class CommittedUploads(Record):
 class CommitUploads(Message[CommittedUploads]):
     """Make up to 1,000 sent objects items of a dataset. Durable when it answers; idempotent.
 
-    Entries are judged one by one; a refused one does not stop the others.
+    Entries are judged one by one; a refused one does not stop the others. One that is refused with `STILL_CHECKING` is
+    to be sent again, alone or with others.
     """
 
     route: ClassVar = Post("/datasets/{dataset_id}/uploads/commit")
@@ -282,7 +295,8 @@ class RenewedUploads(Record):
 class RenewUploads(Message[RenewedUploads]):
     """Mint fresh URLs for uploads prepared before, or URLs for further parts. Writes nothing.
 
-    A key that was not minted for this scope and user fails the call as permission denied.
+    A key that was not minted for this scope and user fails the call as permission denied. One under which nothing can
+    be committed any more (it is a week old, or what was committed was deleted since) fails it as not found.
     """
 
     route: ClassVar = Post("/uploads/renew")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from sqlalchemy import insert, select
+from sqlalchemy import Connection, insert, select
 
 from asyncsdk.errors import AsyncSDKError, UnsupportedOperation
 from asyncsdk.protocol.base import Message
@@ -18,7 +19,7 @@ from asyncsdk.server import migrations, principals
 from asyncsdk.server.database import Database
 from asyncsdk.server.folder import DataFolder
 from asyncsdk.server.handlers import Context, registrations
-from asyncsdk.server.handlers.registry import Arrivals, StagedObject
+from asyncsdk.server.handlers.registry import Arrivals
 from asyncsdk.server.objects.arrivals import Arrival
 from asyncsdk.server.objects.clouds.location import Location
 from asyncsdk.server.objects.clouds.objects import CloudObjects
@@ -30,7 +31,7 @@ from asyncsdk.server.objects.store import ObjectStore
 from asyncsdk.server.principals import Principal
 from asyncsdk.server.schema import meta
 from asyncsdk.server.storing import open_objects
-from asyncsdk.server.sweep import SweepReport, claim_sweep, count_removals, has_unreferenced, reap, sweep
+from asyncsdk.server.sweep import SweepReport, claim_sweep, has_unreferenced, reap, sweep
 
 __all__ = ["Backend"]
 
@@ -42,6 +43,9 @@ _OWNER_NAME = "owner"
 _OWNER_ID = "owner_id"
 _REAP_BATCHES = 10
 """Batches of 1,000 objects whose files go before a delete is answered; the rest goes with later ones and the sweep."""
+
+_TIDY_SECONDS = 5.0
+"""How long a write goes on to remove for others before it is answered; the rest goes with later ones and the sweep."""
 
 _TIDY_PAUSE_SECONDS = 60.0
 """How long no write removes objects after one that could not."""
@@ -82,6 +86,7 @@ class Backend:
         self._sweeping = threading.Lock()
         self._tidying = threading.Lock()
         self._tidy_after = 0.0  # by the monotonic clock
+        self._is_tidy_due = self._is_left_over = False
 
     @classmethod
     def open(cls, folder: Path, objects: Location | None = None) -> Self:
@@ -133,43 +138,67 @@ class Backend:
             raise UnsupportedOperation("server", operation)
         principals.require(principal, registration.role, operation)
         now_ms = _now_ms()
-        arrivals, removals = Arrivals({}), 0
-        if registration.arrivals is not None:
-            with self._database.read() as connection:
-                removals = count_removals(connection)  # before the files are looked at
-                context = Context(connection, principal, minter, self.store, self.signer, now_ms)
-                arrivals = registration.arrivals(context, message)
-            self.store.publish(list(arrivals.objects))
-        with self._database.write() if registration.writes else self._database.read() as connection:
-            published = arrivals.objects
-            if published and count_removals(connection) != removals:
-                published = self._still_there(published)
-            context = Context(connection, principal, minter, self.store, self.signer, now_ms, published, arrivals.keys)
-            reply: R = registration.handler(context, message)
-            reap_is_due = registration.writes and has_unreferenced(connection)
+        with ExitStack() as opened:
+            arrivals = Arrivals({})
+            if registration.arrivals is not None:
+                with self._reading() as (connection, end):
+                    context = Context(connection, principal, minter, self.store, self.signer, now_ms, end_reading=end)
+                    arrivals = registration.arrivals(context, message)
+                for file in arrivals.files.values():
+                    opened.callback(file.close)
+                self.store.publish(list(arrivals.objects))
+            with self._writing() if registration.writes else self._reading() as (connection, end):
+                context = Context(connection, principal, minter, self.store, self.signer, now_ms, arrivals, end)
+                reply: R = registration.handler(context, message)
+                reap_is_due = registration.writes and (self._is_left_over or has_unreferenced(connection))
         if reap_is_due:
-            self._tidy()
+            self._tidy(now_ms)
         return reply
 
-    def _still_there(self, objects: Mapping[StagedObject, int]) -> Mapping[StagedObject, int]:
-        """Return those of *objects* that nobody removed meanwhile. Under the write lock nobody does."""
-        sizes = zip(objects.items(), self.store.sizes(objects), strict=True)
-        return {staged: size for (staged, size), found in sizes if size == found}
+    @contextmanager
+    def _reading(self) -> Iterator[tuple[Connection, Callable[[], None]]]:
+        """Give a connection that reads, and what ends its transaction early."""
+        with ExitStack() as transaction:
+            yield transaction.enter_context(self._database.read()), transaction.close
 
-    def _tidy(self) -> None:
+    @contextmanager
+    def _writing(self) -> Iterator[tuple[Connection, Callable[[], None]]]:
+        with self._database.write() as connection:
+            yield connection, lambda: None
+
+    def asks_store(self, message_type: type[Message[Any]]) -> bool:
+        """Whether a message may take as long as a bucket does; always False with objects in the folder."""
+        return self._cloud is not None and registrations[message_type].asks_store
+
+    def _tidy(self, now_ms: int) -> None:
         """Remove objects after a durable change. Failing must not look like that change's: the sweep does it again.
 
-        What was left over stays due with every write that follows; each would wait for a store that does not answer,
-        and all others for the write lock. So a failure is followed by a pause.
+        One thread does, for all others too: a store that does not answer keeps no other. What was left over stays due
+        with every write that follows, and each would wait for that store; so a failure is followed by a pause.
         """
-        with self._tidying:
-            if time.monotonic() < self._tidy_after:
-                return
+        self._is_tidy_due = True
+        until = time.monotonic() + _TIDY_SECONDS
+        # Looked at again after the release: who came meanwhile went away without.
+        while self._is_tidy_due and self._tidying.acquire(blocking=False):
             try:
-                reap(self._database, self.store, max_batches=_REAP_BATCHES)
-            except (AsyncSDKError, OSError) as error:
-                self._tidy_after = time.monotonic() + _TIDY_PAUSE_SECONDS
-                _log.warning("left over for later: %s", error)
+                self._is_tidy_due = False
+                self._remove_some(now_ms)
+            finally:
+                self._tidying.release()
+            if time.monotonic() >= until:  # while others delete there is always more, and this one's client waits
+                return
+
+    def _remove_some(self, now_ms: int) -> None:
+        if time.monotonic() < self._tidy_after:
+            return
+        again, self._is_left_over = self._is_left_over, False
+        try:
+            reap(self._database, self.store, now_ms=now_ms, again=again, max_batches=_REAP_BATCHES)
+        except Exception as error:  # noqa: BLE001  # whatever it is, a reply of an odd store included: the change is done
+            self._is_left_over = True
+            self._tidy_after = time.monotonic() + _TIDY_PAUSE_SECONDS
+            is_known = isinstance(error, (AsyncSDKError, OSError))
+            _log.warning("left over for later: %s", error, exc_info=not is_known)
 
     def owner(self) -> Principal:
         """Return the user who owns the platform, made with the folder."""
@@ -250,7 +279,7 @@ class Backend:
         return self.sweep(now_ms=now_ms) if claim_sweep(self._database, now_ms=now_ms) else None
 
     def close(self) -> None:
-        """Close the database, and the connections to a bucket. Calling it again does nothing."""
+        """Close the database, stop reading from a bucket and close the connections to it. Again it does nothing."""
         self._database.close()
         if self._cloud is not None:
             self._cloud.close()

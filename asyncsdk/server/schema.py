@@ -154,7 +154,7 @@ datasets = Table(
     UniqueConstraint("project_id", "name"),
 )
 
-# One row per stored object, whoever points to it. A row without references is the note that its file is to be removed.
+# One row per stored object, whoever points to it. What counts of less than 1 mean: `asyncsdk.server.handlers.blobs`.
 blobs = Table(
     "blobs",
     tables,
@@ -168,6 +168,7 @@ blobs = Table(
 )
 Index("blobs_by_sha256", blobs.c.sha256, sqlite_where=blobs.c.sha256.is_not(None))
 Index("blobs_unreferenced", blobs.c.id, sqlite_where=blobs.c.references_count == 0)
+Index("blobs_dead", blobs.c.id, sqlite_where=blobs.c.references_count < 0)
 
 items = Table(
     "items",

@@ -39,7 +39,9 @@ def open_objects(database: Database, folder: Path, wanted: Location | None, secr
     """
     with database.read() as connection:
         recorded = _recorded(connection)
-        has_objects = connection.exec_driver_sql("SELECT 1 FROM blobs LIMIT 1").first() is not None
+        has_objects = (
+            connection.exec_driver_sql("SELECT 1 FROM blobs WHERE references_count > -2 LIMIT 1").first() is not None
+        )
     if recorded is None:
         if wanted is None:
             return None

@@ -36,6 +36,7 @@ __all__ = [
     "Sink",
     "Timeouts",
     "Transport",
+    "is_conditional",
     "reset_checksum",
 ]
 
@@ -44,6 +45,9 @@ MAX_KEPT_BODY_BYTES = 64 * 1024
 
 NOT_IDEMPOTENT = frozenset({"POST", "PATCH"})
 """Methods that may do more when they are sent twice (RFC 9110 section 9.2.2)."""
+
+_READING = frozenset({"GET", "HEAD"})
+_CONDITIONS = frozenset({"if-match", "if-none-match", "x-goog-if-generation-match"})
 
 OnBytes = Callable[[int], None]
 """Called with the number of bytes that just moved; must not block or raise. Negative: a body is sent once more, because
@@ -255,7 +259,8 @@ class Timeouts:
         reply: From the last byte sent to the first byte of the reply.
         rate_seconds: How long a body may move more slowly than ``rate_bytes`` per second, sent or received.
         rate_bytes: Bytes per second that a body must reach on average over every ``rate_seconds``; 0: any rate will do
-            that is not idle.
+            that is not idle. The default is far below what any link does that is alive: a server that lets one byte go
+            every now and then would hold a request for ever.
 
     Raises:
         ConfigError: One of them is not positive; ``rate_bytes`` may be 0.
@@ -264,8 +269,8 @@ class Timeouts:
     connect: float = 10.0
     idle: float = 60.0
     reply: float = 120.0
-    rate_seconds: float = 30.0
-    rate_bytes: int = 0
+    rate_seconds: float = 60.0
+    rate_bytes: int = 100
 
     def __post_init__(self) -> None:
         for name in ("connect", "idle", "reply", "rate_seconds", "rate_bytes"):
@@ -304,12 +309,20 @@ class Request:
 
     @property
     def is_repeatable(self) -> bool:
-        """Whether sending it twice does no more than sending it once, by its method alone."""
-        return self.method not in NOT_IDEMPOTENT
+        """Whether sending it twice does no more than sending it once, and is answered alike: by its method, and not
+        where it writes under a condition, which the first one changes."""
+        if self.method in NOT_IDEMPOTENT:
+            return False
+        return self.method in _READING or not is_conditional(self.headers)
 
     def __repr__(self) -> str:
         size = None if self.body is None else self.body.size_bytes
         return f"Request({self.method} {redact_url(self.url)}, body={size})"
+
+
+def is_conditional(headers: Mapping[str, str]) -> bool:
+    """Whether a request with *headers* is refused when what is there is not, or is, what it expects."""
+    return bool(headers) and any(name.lower() in _CONDITIONS for name in headers)
 
 
 class Transport(Protocol):

@@ -38,13 +38,13 @@ def no_connection(error: BaseException, url: str, *, whom: str = "") -> Connecti
         if isinstance(seen, ssl.SSLError):
             failed = ConnectionFailed(f"no connection to {url}: TLS, {tls_reason(seen)}")
             failed.retryable = not (isinstance(seen, ssl.SSLCertVerificationError) or seen.reason in _FINAL_REASONS)
-            return failed
+            return _never_there(failed)
         if isinstance(seen, OSError) and seen.errno:
             # asyncio's own text repeats the address; a failed name lookup has a code below zero and a text of its own.
             why = os.strerror(seen.errno) if seen.errno > 0 else seen.strerror or "the name is not known"
-            return ConnectionFailed(f"no connection to {url}: {why}")
+            return _never_there(ConnectionFailed(f"no connection to {url}: {why}"))
         seen = seen.__cause__ or seen.__context__
-    return ConnectionFailed(f"no connection to {url}: the address cannot be reached")
+    return _never_there(ConnectionFailed(f"no connection to {url}: the address cannot be reached"))
 
 
 def proxy_refused(status: int | None, url: str) -> ConnectionFailed:
@@ -60,4 +60,9 @@ def proxy_refused(status: int | None, url: str) -> ConnectionFailed:
     hint = "; give user and password in the proxy's URL, as http://USER:PASSWORD@HOST:PORT" if status == 407 else ""
     failed = ConnectionFailed(f"the proxy refused{said} to connect to {redact_url(url)}{hint}")
     failed.retryable = not (status and 400 <= status < 500 and status not in _TRY_AGAIN_STATUSES)
-    return failed
+    return _never_there(failed)
+
+
+def _never_there(error: ConnectionFailed) -> ConnectionFailed:
+    error.was_connected = False
+    return error

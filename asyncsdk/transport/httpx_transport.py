@@ -250,7 +250,9 @@ class _Exchange:
             batch.append(data)
             size += len(data)
             if size >= _SINK_CHUNK_BYTES:
+                self._rate.hold()
                 await self._threads.run(_write_all, sink, batch)
+                self._rate.go_on()
                 batch, size = [], 0
         self._rate.pause()
         if size > SMALL_BYTES:

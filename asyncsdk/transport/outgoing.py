@@ -88,13 +88,16 @@ class Outgoing(httpx.AsyncByteStream):
             if body.size_bytes <= SMALL_BYTES:
                 data = body.read(self._offset, min(left, limit))
             else:
+                self._rate.hold()
                 data = await self._threads.run(body.read, self._offset, min(FILE_CHUNK_BYTES, limit))
+                self._rate.go_on()
         elif body.size_bytes <= min(SMALL_BYTES, limit):
             data = body.data if isinstance(body.data, bytes) else bytes(body.data)
         else:
             view = memoryview(body.data)[self._offset : self._offset + min(BYTES_CHUNK_BYTES, limit)]
             data = view  # type: ignore[assignment]  # h11 joins it without another copy
         self._offset += len(data)
+        self._rate.handed(len(data))
         return data
 
     def _report(self) -> None:

@@ -58,21 +58,39 @@ class Threads:
             raise
 
     def submit(self, function: Callable[..., T], *args: object) -> Future[T]:
-        """Run ``function(*args)`` in a thread; whoever waits for the future must not be cancelled before it is done."""
+        """Run ``function(*args)`` in a thread; whoever waits for the future must not be cancelled before it is done.
+
+        Once the interpreter is on its way out no thread takes work any more: what a program says last (an agent that
+        takes its leave) is done here, while the caller waits.
+        """
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self._count, thread_name_prefix="asyncsdk-io")
-        return self._pool.submit(function, *args)
+        try:
+            return self._pool.submit(function, *args)
+        except RuntimeError:
+            if threading.main_thread().is_alive():
+                raise
+        done: Future[T] = Future()
+        try:
+            done.set_result(function(*args))
+        except BaseException as error:  # noqa: BLE001  # told through the future, as a thread would
+            done.set_exception(error)
+        return done
 
     async def run_in_steps(self, step: Callable[[], bool]) -> None:
         """Call *step* in threads until it returns False; a cancellation is noticed between two steps."""
         while await self.run(step):
             pass
 
-    def close(self) -> None:
-        """Let idle threads end. Calling it again does nothing; using the pool afterwards starts it again."""
-        if self._pool is not None:
-            self._pool.shutdown(wait=False)
-            self._pool = None
+    def close(self, *, wait: bool = False) -> None:
+        """Let idle threads end. Calling it again does nothing; using the pool afterwards starts it again.
+
+        Args:
+            wait: Whether to return only when everything that was begun is through. Blocks.
+        """
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.shutdown(wait=wait)
 
 
 async def run_abandonable(function: Callable[..., T], *args: object, grace_seconds: float) -> T:

@@ -373,4 +373,4 @@ def _sendable(text: str) -> str:
 
 def _says_over(error: AsyncSDKError) -> bool:
     """Whether *error* says that the attempt is over: another worker has the job, or there is no such job any more."""
-    return (isinstance(error, Conflict) and error.code == "lease_lost") or isinstance(error, NotFound)
+    return (isinstance(error, Conflict) and error.server_code == "lease_lost") or isinstance(error, NotFound)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.official.client import OfficialClient
+from tests.support.real.required import missing
 from tests.support.real.tools import TOOLS
 from tests.support.server import RunningServer
 
@@ -31,7 +32,7 @@ def door(served: RunningServer) -> str:
 def official(served: RunningServer, door: str, tmp_path: Path) -> Iterator[OfficialClient]:
     """``hub-sdk``, unmodified, logged in as ``client``; its working folder is the test's."""
     if (reason := TOOLS["hub-sdk"].unavailable()) is not None:
-        pytest.skip(reason)
+        missing("hub-sdk", reason)
     with OfficialClient("hub-sdk", {"ULTRALYTICS_HUB_API": door}, folder=tmp_path) as process:
         process.run(
             f"import json, time\nfrom hub_sdk import HUBClient\nclient = HUBClient({{'api_key': {served.token!r}}})"

@@ -18,6 +18,7 @@ from tests.support.faults.plan import Plan, Rule
 from tests.support.faults.refusals import Refuse
 from tests.support.faults.server import FaultServer
 from tests.support.official.client import OfficialClient
+from tests.support.real.required import missing
 from tests.support.real.tools import TOOLS
 from tests.support.server import RunningServer
 
@@ -63,7 +64,7 @@ async def test_the_official_client_loses_what_nobody_looks_at(
 ) -> None:
     """The other side of the comparison, so that the documentation stays true."""
     if (reason := TOOLS["hub-sdk"].unavailable()) is not None:
-        pytest.skip(reason)
+        missing("hub-sdk", reason)
     (tmp_path / "last.pt").write_bytes(os.urandom(200_000))
     url = bad_line.url(f"/doors/{HUB}")
 

@@ -12,6 +12,7 @@ from asyncsdk import AsyncClient
 from tests.doors.conftest import HUB
 from tests.support.dump import dump
 from tests.support.official.client import OfficialClient
+from tests.support.real.required import missing
 from tests.support.real.tools import TOOLS
 from tests.support.server import RunningServer
 
@@ -110,7 +111,7 @@ async def our_voice(client: AsyncClient, files: Path) -> None:
 
 async def test_one_story_in_three_voices(platforms: list[RunningServer], files: Path) -> None:
     if (reason := TOOLS["hub-sdk"].unavailable()) is not None:
-        pytest.skip(reason)
+        missing("hub-sdk", reason)
     official, adapted, native = platforms
     official_voice(official, files)
     async with AsyncClient(platform=HUB, url=adapted.door_urls[HUB], api_key=adapted.token) as client:

@@ -34,6 +34,7 @@ def config(**changes: object) -> TransferConfig:
         "retry": QUICK,
         "timeouts": IMPATIENT,
         "cleanup_seconds": 2.0,
+        "outage_seconds": 1.0,
     }
     return TransferConfig(**(values | changes))  # type: ignore[arg-type]
 
@@ -62,12 +63,14 @@ async def engine(server: FaultServer) -> AsyncIterator[Engine]:
         yield running
     assert process_budget().leased_bytes == 0
     for _ in range(200):  # the server learns a little later that its connections are closed
-        tasks = {task for task in asyncio.all_tasks() - before if "FaultServer" not in repr(task)}
-        if not server.open_connections and descriptors() <= opened:
+        tasks = asyncio.all_tasks() - before - {asyncio.current_task()}
+        left = descriptors() - opened
+        if not server.open_connections and not left and not tasks:
             break
         await asyncio.sleep(0.02)
-    assert server.open_connections == 0 or "Event" in repr(asyncio.all_tasks()), "connections are left"
-    assert not tasks - {asyncio.current_task()}
+    assert server.open_connections == 0, "connections are left"
+    assert not tasks, "tasks are left"
+    assert not left, "descriptors are left"
 
 
 @pytest.fixture(scope="session")

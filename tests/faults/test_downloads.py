@@ -204,6 +204,23 @@ async def test_a_server_that_ignores_ranges_is_asked_for_the_whole(
     assert (out / "large").read_bytes() == server.store["/large"]
 
 
+@pytest.mark.parametrize("nth", [[2], [3], [2, 3]], ids=["second", "third", "both"])
+@pytest.mark.parametrize("sink", ["file", "memory"])
+async def test_a_later_range_that_is_answered_with_the_whole(
+    server: FaultServer, engine: Engine, out: Path, nth: list[int], sink: str
+) -> None:
+    """206 to the first range and 200 to another: the object comes all the same, and no byte of it twice."""
+    fill(server)
+    server.plan = Plan([Rule(IgnoreRange(), nth=nth)])
+    (outcome,) = await fetch_all(
+        engine, [Download(origin(server, "/large"), out / "large" if sink == "file" else None)]
+    )
+    assert outcome.error is None
+    assert outcome.verified
+    assert server.plan.met.total() == len(nth)
+    assert server.store["/large"] == ((out / "large").read_bytes() if sink == "file" else outcome.data)
+
+
 async def test_the_range_next_to_the_one_asked_for_is_refused(server: FaultServer, engine: Engine, out: Path) -> None:
     """A server that gives other bytes than it was asked for, and says so, is not believed."""
     fill(server)

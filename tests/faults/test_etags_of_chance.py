@@ -61,7 +61,7 @@ class LateStore(ObjectStore):
 def in_parts(server: FaultServer, *, lists: bool = True) -> MultipartTarget:
     url = server.url("/large?uploadId=u1")
     urls = tuple(f"{url}&partNumber={number}" for number in range(1, PARTS + 1))
-    return MultipartTarget("u1", MiB, urls, complete_url=url, abort_url=url, list_url=url if lists else "")
+    return MultipartTarget("u1", MiB, urls, complete_url=url, abort_url=url, list_urls=(url,) if lists else ())
 
 
 def patient(**changes: object) -> TransferConfig:
@@ -112,7 +112,7 @@ async def test_parts_that_never_stand_still_fail_in_the_end() -> None:
     async with FaultServer(store=store) as server, Engine(patient()) as engine, asyncio.timeout(60):
         with pytest.raises(ResponseError) as caught:
             await engine.upload(noise(PARTS * MiB, 4), in_parts(server))
-    assert caught.value.code == "InvalidPart"
+    assert caught.value.server_code == "InvalidPart"
     assert store.asked.count("POST") == 4
     assert store.uploads == {}, "it was not aborted"
 

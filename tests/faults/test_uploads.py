@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -11,13 +12,13 @@ import pytest
 from asyncsdk.checksums import crc32c, crc32c_hex
 from asyncsdk.engine import Engine, KiB, MiB, MultipartTarget, Outcome, PutTarget, Upload
 from asyncsdk.engine.budget import process_budget
-from asyncsdk.errors import CompletionUnknown, NotFound
+from asyncsdk.errors import ChecksumMismatch, CompletionUnknown, NotFound
 from tests.faults.cases import FINAL, UP, silence_is_slow
 from tests.faults.conftest import ATTEMPTS
 from tests.support.faults.breaks import Lost
 from tests.support.faults.data import noise
 from tests.support.faults.plan import Plan, Rule
-from tests.support.faults.refusals import Refuse
+from tests.support.faults.refusals import Refuse, WrongDigest
 from tests.support.faults.server import FaultServer
 from tests.support.feeds import RecordingFeed
 
@@ -40,7 +41,7 @@ def in_parts(server: FaultServer, *, upload_id: str = "u1") -> MultipartTarget:
     server.store.uploads[upload_id] = {}
     url = server.url(f"/large?uploadId={upload_id}")
     urls = tuple(f"{url}&partNumber={number}" for number in range(1, PARTS + 1))
-    return MultipartTarget(upload_id, MiB, urls, complete_url=url, abort_url=url, list_url=url)
+    return MultipartTarget(upload_id, MiB, urls, complete_url=url, abort_url=url, list_urls=(url,))
 
 
 async def send_all(engine: Engine, uploads: list[Upload]) -> list[Outcome]:
@@ -128,6 +129,33 @@ async def test_a_part_that_is_refused_aborts_the_upload(
     assert server.store.uploads == {}
     assert list(server.store) == []
     assert process_budget().leased_bytes == 0
+
+
+@pytest.mark.parametrize("digest", ["x-amz-checksum-crc32c", "x-goog-hash", "content-md5"])
+@pytest.mark.parametrize("shape", ["small", "parts"])
+async def test_a_digest_is_compared_whatever_header_states_it(
+    server: FaultServer, engine: Engine, tmp_path: Path, digest: str, shape: str
+) -> None:
+    """In the manner of S3, Google and Azure: stated wrongly once, it is sent again; always, it is an error."""
+    server.store.digest = digest  # type: ignore[assignment]
+    path = tmp_path / "large.bin"
+    path.write_bytes(noise(PARTS * MiB - 5))
+    headers = {"Content-MD5": ""} if digest == "content-md5" else {}
+
+    def target() -> PutTarget | MultipartTarget:
+        if shape == "small":
+            return PutTarget(server.url("/large"), headers)
+        return replace(in_parts(server), headers=headers)
+
+    server.plan = Plan([Rule(WrongDigest(), method="PUT", times=1)])
+    (outcome,) = await send_all(engine, [Upload(path, target())])
+    assert outcome.error is None
+    assert outcome.verified
+    assert outcome.attempts == 2
+    assert server.plan.met.total() == 1
+    server.plan = Plan([Rule(WrongDigest(), method="PUT")])
+    (outcome,) = await send_all(engine, [Upload(path, target())])
+    assert isinstance(outcome.error, ChecksumMismatch)
 
 
 COMPLETING = {

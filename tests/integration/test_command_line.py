@@ -200,7 +200,8 @@ def test_retry_sends_only_what_failed(call: Caller, photos: Path, tmp_path: Path
     said = call("upload", photos, "d", "--create", "--report", report)
     assert said.status == ExitCode.SOME_FAILED
     assert "[source_not_found]" in said.err
-    lines = [json.loads(line) for line in report.read_text().splitlines()]
+    *lines, end = [json.loads(line) for line in report.read_text().splitlines()]
+    assert end == {"operation": "upload", "name": "", "status": "complete"}
     assert sorted(line["name"] for line in lines) == sorted([*files_in(photos), "later.jpg"])
     assert [line["name"] for line in lines if line["status"] == "failed"] == ["later.jpg"]
     (photos / "new.jpg").write_bytes(b"not in the report")
@@ -213,7 +214,7 @@ def test_retry_sends_only_what_failed(call: Caller, photos: Path, tmp_path: Path
     said = call("upload", photos, "d", "--retry", report, "--report", report, "--json")
     assert said.status == 0
     assert [record.get("name") for record in said.records] == ["later.jpg", None]
-    assert [json.loads(line)["status"] for line in report.read_text().splitlines()] == ["done"]
+    assert [json.loads(line)["status"] for line in report.read_text().splitlines()] == ["done", "complete"]
     said = call("upload", photos, "d", "--retry", report)
     assert (said.status, said.out) == (0, "")
     assert not call("items", "get", "d", "later.jpg").status
@@ -245,11 +246,11 @@ def test_folder_that_could_not_be_listed_is_walked_again(call: Caller, photos: P
     call("datasets", "create", "d")
     report = tmp_path / "report.jsonl"
     entry = {"operation": "upload", "name": "train/", "source": str(photos / "train"), "status": "failed"}
-    report.write_text(json.dumps(entry) + "\n")
+    report.write_text(lines(entry, {"operation": "upload", "name": "", "status": "complete"}))
     said = call("upload", photos, "d", "--retry", report, "--report", report, "--exclude", "/train/c.*", "--json")
     assert said.status == 0
     assert [record.get("name") for record in said.records] == ["train/grün ü#?.jpg", None]
-    assert [json.loads(line)["status"] for line in report.read_text().splitlines()] == ["done"]
+    assert [json.loads(line)["status"] for line in report.read_text().splitlines()] == ["done", "complete"]
 
 
 def test_retry_keeps_the_name_that_was_refused(call: Caller, photos: Path, tmp_path: Path) -> None:
@@ -365,7 +366,8 @@ def test_checkpoint_that_cannot_be_read_is_told(call: Caller, tmp_path: Path) ->
     report, weights = tmp_path / "r.jsonl", tmp_path / "w.pt"
     said = call("checkpoint", "upload", weights, "m", "--create", "--report", report)
     assert said.status == ExitCode.NOT_FOUND
-    assert json.loads(report.read_text())["code"] == "source_not_found"
+    failure, end = map(json.loads, report.read_text().splitlines())
+    assert (failure["code"], end["status"]) == ("source_not_found", "complete")
     assert call("checkpoint", "upload", tmp_path, "m", "--create").status == ExitCode.LOCAL
     assert call("models", "list", "--json").out == ""
     weights.write_bytes(b"weights")
@@ -389,7 +391,7 @@ def test_predictions_report_bad_rows_by_line(call: Caller, photos: Path, tmp_pat
     said = call(*arguments, "--create", "--kind", "classification", "--category", "car", "--report", report)
     assert said.status == ExitCode.SOME_FAILED
     assert "line 3" in said.err
-    entries = [json.loads(line) for line in report.read_text().splitlines()]
+    *entries, _ = [json.loads(line) for line in report.read_text().splitlines()]
     assert [(entry["line"], entry["status"]) for entry in entries] == [(1, "done"), (3, "failed"), (4, "failed")]
     rows.write_text(f"{good}\n\n{other}\n{other.replace('b.png', 'nobody.png')}\n")
     said = call(*arguments, "--retry", report, "--report", report, "--json")
@@ -400,6 +402,10 @@ def test_predictions_report_bad_rows_by_line(call: Caller, photos: Path, tmp_pat
     assert found[4][0] == "failed"
     assert "line 4" in (found[4][1] or "")
     assert call(*arguments, "--dry-run", "--json").summary["skipped"] == 3
+    rows.write_text(f"{good}\n")  # the row that failed is in it no more
+    said = call(*arguments, "--retry", report, "--json")
+    assert (said.status, said.summary["done"], said.summary["failed"]) == (ExitCode.SOME_FAILED, 0, 1)
+    assert "has no such row any more" in said.records[0]["message"]
 
 
 def test_refused_rows_beyond_the_first_thousand_are_counted(call: Caller, photos: Path, tmp_path: Path) -> None:
@@ -415,7 +421,7 @@ def test_refused_rows_beyond_the_first_thousand_are_counted(call: Caller, photos
     assert said.status == ExitCode.SOME_FAILED
     assert (said.summary["done"], said.summary["failed"]) == (1, 1500)
     assert "500 refused rows are not described" in said.err
-    assert report.read_text().count("\n") == 1001
+    assert report.read_text().count("\n") == 1002
     assert call(*arguments, "--retry", report).status == ExitCode.USAGE
 
 
@@ -480,7 +486,9 @@ def test_manifest_moves_both_ways(bucket: str, tmp_path: Path, call: Caller) -> 
     said = call("transfer", manifest, "--report", report)
     assert said.status == ExitCode.SOME_FAILED
     assert "s3cret" not in said.err + report.read_text()
-    entries = {line["line"]: line["code"] for line in map(json.loads, report.read_text().splitlines())}
+    *told, end = map(json.loads, report.read_text().splitlines())
+    assert end["status"] == "complete"
+    entries = {line["line"]: line["code"] for line in told}
     assert entries == {1: None, 2: "source_not_found", 3: "invalid_row", 4: "permission_denied"}
     (tmp_path / "b").write_bytes(b"now")
     manifest.write_text(
@@ -488,8 +496,11 @@ def test_manifest_moves_both_ways(bucket: str, tmp_path: Path, call: Caller) -> 
               {"source": str(tmp_path / "a"), "url": f"{bucket}/a?sig=fresh", "headers": headers})
     )  # fmt: skip
     said = call("transfer", manifest, "--retry", report, "--json")
-    assert said.status == 0
-    assert [record.get("name") for record in said.records] == [str(tmp_path / "b"), None]
+    assert said.status == ExitCode.SOME_FAILED  # two lines that failed are in the manifest no more
+    assert [record.get("name") for record in said.records] == [
+        str(tmp_path / "b"), f"{manifest}:3", str(tmp_path / "a"), None
+    ]  # fmt: skip
+    assert "no line of the manifest is about it any more" in said.records[2]["message"]
     manifest.write_text(
         lines(*({"url": f"{bucket}/{name}?x", "destination": str(tmp_path / "to" / name)} for name in "ab"))
     )
@@ -712,7 +723,7 @@ def test_server_gone_half_way_is_told(tmp_path: Path) -> None:
         url = json.loads(server.stdout.readline())["url"]
         token = (folder / "token").read_text().strip()
         with subprocess.Popen(
-            command("upload", source, "d", "--create", "--report", report, "--json"),
+            command("upload", source, "d", "--create", "--report", report, "--json", "--outage", 1),
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             env={**os.environ, "ASYNCSDK_URL": url, "ASYNCSDK_TOKEN": token},
         ) as process:  # fmt: skip
@@ -722,8 +733,9 @@ def test_server_gone_half_way_is_told(tmp_path: Path) -> None:
     shutil.rmtree(folder)  # a killed server leaves what it had received until the next one sweeps it
     said = Said(process.returncode, out, err)
     assert said.status == ExitCode.SOME_FAILED
-    assert said.summary["failures_by_code"] == {"connection": 1}
-    assert json.loads(report.read_text())["code"] == "connection"
+    assert said.summary["failures_by_code"] == {"circuit_open": 1}
+    assert [json.loads(line).get("code") for line in report.read_text().splitlines()] == ["circuit_open", None]
+    assert "out for too long (" in said.err
     assert "Traceback" not in err
 
 

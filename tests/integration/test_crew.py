@@ -29,6 +29,7 @@ from asyncsdk.engine import (
     UrlOrigin,
 )
 from asyncsdk.engine.config import MiB
+from asyncsdk.engine.crew.processes import _spawn, _undo
 from asyncsdk.engine.events import Event, Retried
 from asyncsdk.engine.parted.state import Resume, SentPart
 from asyncsdk.errors import ConfigError, DeadlineExceeded, NotFound
@@ -387,15 +388,26 @@ async def test_worker_that_does_not_stop_is_killed(tmp_path: Path) -> None:
         assert (await run_all(engine, [Download(server.url("/1"), tmp_path / "1", key=1)]))[1].ok
 
 
-async def test_ctrl_c_is_for_the_parent(tmp_path: Path) -> None:
-    """A worker takes no notice of SIGINT."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+async def test_signals_are_for_the_parent(number: signal.Signals) -> None:
+    """A worker takes no notice of those that ask a program to end: the end of its pipe is what ends it."""
     async with HttpServer() as server, engine_with_workers(CREW) as engine:
         before = crew_of(engine).pids
         for pid in before:
-            os.kill(pid, signal.SIGINT)
+            os.kill(pid, number)
         outcomes = await run_all(engine, [Upload(b"x", PutTarget(server.url(f"/{n}")), key=n) for n in range(100)])
         assert all(outcome.ok for outcome in outcomes.values())
         assert crew_of(engine).pids == before
+
+
+async def test_a_worker_that_has_only_begun_is_out_of_reach_of_the_terminal() -> None:
+    """It is in no group that Ctrl-C reaches, from its first moment on, long before it can ignore anything."""
+    process, reads, writes = await asyncio.to_thread(_spawn)
+    try:
+        assert os.getpgid(process.pid) == os.getsid(process.pid) == process.pid
+    finally:
+        _undo((process, reads, writes))
+    assert is_gone(process.pid)
 
 
 # --- settings ------------------------------------------------------------------------------------------------

@@ -5,25 +5,42 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 from asyncsdk.checksums import crc32c, crc32c_hex
 from asyncsdk.engine import Outcome, Resume, SentPart, Upload
 from asyncsdk.engine.config import MiB
-from asyncsdk.errors import CompletionUnknown, NotFound
-from tests.contract.targets.test_arriving import lose_reply
+from asyncsdk.errors import ChecksumMismatch, CompletionUnknown, Conflict, NotFound
+from asyncsdk.targets import BlobTarget, PutTarget, ResumableTarget
 from tests.integration.test_crew_crashes import CREW, worker_of
+from tests.support.clouds.kinds import PART_BYTES, Scripted
 from tests.support.clouds.s3 import S3Server
 from tests.support.crew import crew_of, engine_with_workers
+from tests.support.faults.exchange import Exchange
+from tests.support.faults.fault import Fault, end
 from tests.support.feeds import RecordingFeed, multipart_target
 from tests.support.http_server import Action, Connection, Received
 
 PARTS = 3
 pytestmark = pytest.mark.timeout(60)
+
+
+@dataclass(frozen=True, slots=True)
+class Killing(Fault):
+    """It was done; whoever asked is killed before it hears of it, and something changes."""
+
+    pid: int
+    change: Callable[[], None]
+
+    async def on_answer(self, exchange: Exchange) -> None:
+        self.change()
+        os.kill(self.pid, signal.SIGKILL)
+        end(exchange, "close")
 
 
 class Platform(RecordingFeed):
@@ -74,22 +91,20 @@ async def test_an_object_whose_worker_was_killed_after_it_made_it(
     told: list[SentPart] = []
     async with S3Server() as server, engine_with_workers(CREW) as engine:
         crew = crew_of(engine)
-        done_once = lose_reply(method="POST")
 
-        async def kill_after(connection: Connection, request: Received) -> bool:
+        def change() -> None:
+            if changes == "object":
+                server.etags["/m"] = f'"{"0" * 32}-{PARTS}"'
+                server.objects["/m"] = b"another"
+            elif changes == "source":
+                path.write_bytes(data[::-1])
+
+        async def kill_after(connection: Connection, request: Received) -> bool | Fault:
             if request.method != "POST":
                 return False
             pid = await asyncio.to_thread(worker_of, connection, crew.pids)
             assert pid is not None
-            try:
-                return await done_once(connection, request)
-            finally:
-                if changes == "object":
-                    server.etags["/m"] = f'"{"0" * 32}-{PARTS}"'
-                    server.objects["/m"] = b"another"
-                elif changes == "source":
-                    path.write_bytes(data[::-1])
-                os.kill(pid, signal.SIGKILL)
+            return Killing(pid, change)
 
         async def let_pass(connection: Connection, request: Received) -> bool:
             return False
@@ -112,3 +127,81 @@ async def test_an_object_whose_worker_was_killed_after_it_made_it(
     assert made == 1
     assert outcome.error is not None or outcome.crc32c == crc32c_hex(crc32c(data))
     assert outcome.error is not None or outcome.size_bytes == len(data)
+
+
+@pytest.mark.parametrize("kind", ["put", "blob", "blocks"])
+@pytest.mark.parametrize("is_ours", [True, False], ids=["ours", "another's"])
+async def test_a_conditional_upload_whose_worker_was_killed_when_it_was_stored(
+    tmp_path: Path, kind: str, is_ours: bool
+) -> None:
+    """The next worker is refused because of what the first one made: no conflict, unless it is somebody else's."""
+    data = os.urandom(3 * PART_BYTES if kind == "blocks" else 1000)
+    path = tmp_path / "source"
+    path.write_bytes(data)
+    made = Scripted(kind)
+    killed: list[int] = []
+    async with made.server as server, engine_with_workers(CREW) as engine:
+        crew = crew_of(engine)
+
+        def change() -> None:
+            if not is_ours:
+                server.objects["/o"] = b"another"
+                getattr(server, "committed", {}).pop("/o", None)
+
+        async def kill_after(connection: Connection, request: Received) -> bool | Fault:
+            is_made = request.method == "PUT" and request.query.get("comp") != "block"
+            if not is_made or killed:
+                return False
+            pid = await asyncio.to_thread(worker_of, connection, crew.pids)
+            assert pid is not None
+            killed.append(pid)
+            return Killing(pid, change)
+
+        actions: list[Action] = [kill_after] * 20
+        server.script("/o", *actions)
+        target = made.target("o")
+        assert isinstance(target, (PutTarget, BlobTarget))
+        target = replace(target, headers={**target.headers, "If-None-Match": "*"})
+        async with engine.run([Upload(path, target)]) as outcomes:
+            (outcome,) = [outcome async for outcome in outcomes]
+        assert not crew.is_alone
+    assert killed
+    assert server.objects["/o"] == (data if is_ours else b"another")
+    assert type(outcome.error) is (type(None) if is_ours else Conflict)
+
+
+@pytest.mark.parametrize("nth", [1, 2, PARTS])
+@pytest.mark.parametrize("changes", [False, True], ids=["same source", "another source"])
+async def test_a_session_goes_on_when_its_worker_was_killed(tmp_path: Path, nth: int, changes: bool) -> None:
+    """What it has cannot be sent again: the next worker asks how far it got. Of another source nothing is claimed."""
+    data = os.urandom(PARTS * PART_BYTES)
+    path = tmp_path / "source"
+    path.write_bytes(data)
+    made = Scripted("session")
+    seen: list[int | None] = []
+    async with made.server as server, engine_with_workers(CREW) as engine:
+        crew = crew_of(engine)
+
+        async def kill_after(connection: Connection, request: Received) -> bool | Fault:
+            if request.method != "PUT":
+                return False
+            seen.append(pid := await asyncio.to_thread(worker_of, connection, crew.pids))
+            if len(seen) != nth:
+                return False
+            assert pid is not None
+            return Killing(pid, (lambda: path.write_bytes(data[::-1])) if changes else (lambda: None))
+
+        target = made.target("o")
+        assert isinstance(target, ResumableTarget)
+        actions: list[Action] = [kill_after] * 20
+        server.script(urlsplit(target.url).path, *actions)
+        async with engine.run([Upload(path, target)]) as outcomes:
+            (outcome,) = [outcome async for outcome in outcomes]
+        assert not crew.is_alone
+    assert seen[nth - 1] not in seen[nth:], "the second worker was never asked for anything"
+    if changes:
+        assert isinstance(outcome.error, ChecksumMismatch)
+    else:
+        assert outcome.error is None
+        assert made.stored("o") == data
+        assert len(seen) == PARTS + 1, "of parts each goes once, and there is one question"

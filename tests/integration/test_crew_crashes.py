@@ -133,21 +133,34 @@ async def test_what_kills_every_worker_fails(tmp_path: Path) -> None:
         crew = crew_of(engine)
         server.objects["/poison"] = b"x" * 100
 
+        progress: list[Progress] = []
+
+        def others_went_on() -> bool:
+            return not crew._crashes or (bool(progress) and progress[-1].objects_done >= 400)
+
         def poisonous() -> Action:
             async def action(connection: Connection, request: Received) -> bool:
                 pid = await asyncio.to_thread(worker_of, connection, crew.pids)
                 assert pid is not None
+                await until(others_went_on)  # three in a row end the use of processes, which is another test
                 kill(pid)
                 return True
 
             return action
 
+        def slow() -> Action:
+            async def action(connection: Connection, request: Received) -> bool:
+                await asyncio.sleep(0.02)
+                return False
+
+            return action
+
         server.script("/poison", *[poisonous() for _ in range(9)])
-        transfers: list[Transfer] = [
-            Upload(b"%d" % number, PutTarget(server.url(f"/{number}")), key=number) for number in range(400)
-        ]
+        transfers: list[Transfer] = []
+        for number in range(400):
+            server.script(f"/{number}", *[slow() for _ in range(4)])
+            transfers.append(Upload(b"%d" % number, PutTarget(server.url(f"/{number}")), key=number))
         transfers.insert(100, Download(server.url("/poison"), tmp_path / "sink", key="poison"))
-        progress: list[Progress] = []
         outcomes = await run_all(engine, transfers, progress)
         error = outcomes.pop("poison").error
         assert isinstance(error, WorkerCrashed)

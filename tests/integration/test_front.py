@@ -344,7 +344,7 @@ def test_a_part_that_breaks_off_has_no_receipt(server: RunningServer) -> None:
         wire.send(head_of("PUT", target.part_urls[0], f"Content-Length: {target.part_size}\r\n") + bytes(MIB))
         eventually(lambda: staged(server, object_id), what="the server never began")
     with Wire(server) as wire:
-        wire.send(head_of("GET", target.list_url))
+        wire.send(head_of("GET", target.list_urls[0]))
         assert b"<Part>" not in wire.answer().body
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import filecmp
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -164,7 +165,7 @@ def test_first_ctrl_c_when_all_is_under_way_leaves_nothing_undone(tmp_path: Path
         command.interrupt(FINISHING)
         server.may_answer.set()
         assert command.wait() == ExitCode.OK
-    assert [row["status"] for row in rows(tmp_path / "report")] == ["done"] * 3
+    assert [row["status"] for row in rows(tmp_path / "report")] == ["done"] * 3 + ["complete"]
 
 
 @pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
@@ -186,6 +187,42 @@ def test_sigterm_cancels_at_once(tmp_path: Path, server: Server) -> None:
         command.interrupt(STOPPING, signal.SIGTERM)
         assert command.wait() == ExitCode.TERMINATED
     assert FINISHING not in command.err
+
+
+def children(pid: int) -> list[int]:
+    """Return the processes that *pid* started, from whichever of its threads."""
+    lists = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(number) for listed in lists for number in listed.read_text().split()]
+
+
+def ignores_sigterm(pid: int) -> bool:
+    (line,) = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("SigIgn")]
+    return bool(int(line.split()[1], 16) >> (signal.SIGTERM - 1) & 1)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_signal_to_every_process_of_a_command_ends_it_as_one(tmp_path: Path, server: Server) -> None:
+    """As a service manager sends it: workers take no notice, none is replaced, and all end with their parent."""
+    path, small = tmp_path / "manifest", tmp_path / "small"
+    small.write_bytes(b"x")
+    path.write_text("".join(f'{{"source": "{small}", "url": "{server.url}/{number}"}}\n' for number in range(50_000)))
+    server.may_answer.set()
+    with Command(tmp_path, "transfer", path, "--concurrency", 4, "--processes", 2) as command:
+        pid = command.process.pid
+        command.wait_until(lambda: len(children(pid)) == 2)  # after a second of work
+        workers = children(pid)
+        command.wait_until(lambda: all(map(ignores_sigterm, workers)))
+        for worker in workers:
+            os.kill(worker, signal.SIGTERM)
+        seen = len(server.seen)
+        command.wait_until(lambda: len(server.seen) > seen + 200)
+        assert children(pid) == workers
+        os.kill(pid, signal.SIGTERM)
+        assert command.wait() == ExitCode.TERMINATED, command.err
+    deadline = time.monotonic() + WAIT_SECONDS
+    while any(Path(f"/proc/{worker}").exists() for worker in workers):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 _STUCK = """

@@ -24,7 +24,7 @@ from asyncsdk.engine.journal import RunSummary, journal_folder
 from asyncsdk.engine.journal.catalogue import summaries
 from asyncsdk.errors import ConfigError, PermissionDenied
 from asyncsdk.server.http.front.objects import ObjectBytes
-from tests.support.http_server import HttpServer
+from tests.support.http_server import Connection, HttpServer, Received
 from tests.support.server import RunningServer
 
 LARGE_BYTES = 24 * 1024 * 1024
@@ -242,10 +242,30 @@ async def serve_manifest(server: HttpServer, tmp_path: Path) -> Path:
         lines.append({"source": f"up{number}", "url": server.url(f"/up{number}?signature=a")})
         server.objects[f"/down{number}"] = b"down %d" % number
         lines.append({"url": server.url(f"/down{number}?signature=a"), "destination": f"down{number}"})
-    lines.append({"url": server.url("/not-yet?signature=a"), "destination": "last"})
+    lines.append({"url": server.url("/last?signature=a"), "destination": "last"})
     manifest = tmp_path / "manifest.jsonl"
     manifest.write_text("".join(json.dumps(line) + "\n" for line in lines))
     return manifest
+
+
+async def begun(folder: Path, *arguments: object) -> asyncio.subprocess.Process:
+    """Start a command in *folder*."""
+    return await asyncio.create_subprocess_exec(
+        *command(*arguments, "--json"), cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])},
+    )  # fmt: skip
+
+
+async def run_in(folder: Path, *arguments: object) -> tuple[int, list[dict[str, Any]]]:
+    """Run a command in *folder*; return its status, and the JSON it wrote."""
+    process = await begun(folder, *arguments)
+    out, _ = await process.communicate()
+    return process.returncode or 0, [json.loads(line) for line in out.splitlines()]
+
+
+async def hang(connection: Connection, request: Received) -> bool:
+    await asyncio.Event().wait()
+    return True
 
 
 async def test_a_manifest_goes_on_though_its_urls_were_signed_anew(tmp_path: Path, home: Path) -> None:
@@ -253,30 +273,75 @@ async def test_a_manifest_goes_on_though_its_urls_were_signed_anew(tmp_path: Pat
         manifest = await serve_manifest(server, tmp_path)
 
         async def transfer(*arguments: object) -> tuple[int, list[dict[str, Any]]]:
-            process = await asyncio.create_subprocess_exec(
-                *command(*arguments, "--json"), cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])},
-            )  # fmt: skip
-            out, _ = await process.communicate()
-            return process.returncode or 0, [json.loads(line) for line in out.splitlines()]
+            return await run_in(tmp_path, *arguments)
 
-        status, entries = await transfer("transfer", manifest.name)
-        assert (status, entries[-1]["summary"]["done"]) == (ExitCode.SOME_FAILED, 40)
+        server.script("/last", hang)
+        process = await begun(tmp_path, "transfer", manifest.name)
+        async with asyncio.timeout(50):
+            while not any(run.objects == 40 for run in summaries(journal_folder(home))):
+                await asyncio.sleep(0.01)
+        process.kill()
+        await process.communicate()
         manifest.write_text(manifest.read_text().replace("signature=a", "signature=b"))
         (tmp_path / "up3").write_bytes(b"changed!")
         (tmp_path / "down5").unlink()
         (tmp_path / "down6").write_bytes(b"mine now")
-        server.objects["/not-yet"] = b"here"
+        server.objects["/last"] = b"here"
         server.requests.clear()
         _, (run,) = await transfer("journal", "list")
         status, entries = await transfer("journal", "resume", run["run_id"])
         assert status == ExitCode.OK
         assert (entries[-1]["summary"]["done"], entries[-1]["summary"]["skipped"]) == (4, 37)
         asked = sorted(request.path for request in server.requests)
-        assert asked == ["/down5", "/down6", "/not-yet", "/up3"]
+        assert asked == ["/down5", "/down6", "/last", "/up3"]
         assert (tmp_path / "down6").read_bytes() == b"down 6"
         assert server.objects["/up3"] == b"changed!"
         assert await transfer("journal", "list") == (0, [])
+
+
+async def test_a_line_that_always_fails_keeps_no_other_from_moving(tmp_path: Path, home: Path) -> None:
+    """Every night the same manifest: what lies at its URLs may be new, and nobody can be asked."""
+    async with HttpServer() as server:
+        manifest = await serve_manifest(server, tmp_path)
+        status, _ = await run_in(tmp_path, "transfer", manifest.name, "--report", "report")
+        assert status == ExitCode.SOME_FAILED
+        assert list(journal_folder(home).iterdir()) == []
+        server.objects["/down7"] = b"new of this night"
+        status, entries = await run_in(tmp_path, "transfer", manifest.name)
+        assert (entries[-1]["summary"]["done"], entries[-1]["summary"]["failed"]) == (40, 1)
+        assert (tmp_path / "down7").read_bytes() == b"new of this night"
+        server.objects["/last"] = b"here"
+        status, entries = await run_in(tmp_path, "transfer", manifest.name, "--retry", "report")
+        assert (status, entries[-1]["summary"]["done"]) == (ExitCode.OK, 1)
+
+
+async def test_lines_that_differ_in_what_they_ask_for_are_two(tmp_path: Path, home: Path) -> None:
+    """One script may give out many objects, and one file go to several places of it."""
+    (tmp_path / "up").write_bytes(b"up")
+    os.utime(tmp_path / "up", (1_700_000_000, 1_700_000_000))
+    async with HttpServer() as server:
+        server.script("/put", *[answer_empty] * 2, hang)
+        lines = [{"source": "up", "url": server.url("/put?object=a&Signature=x"), "key": "the first"}]
+        lines += [{"source": "up", "url": server.url(f"/put?object={name}&Signature=x")} for name in "bc"]
+        manifest = tmp_path / "m.jsonl"
+        manifest.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        process = await begun(tmp_path, "transfer", manifest.name, "--concurrency", 1)
+        async with asyncio.timeout(50):
+            while not any(run.objects == 2 for run in summaries(journal_folder(home))):
+                await asyncio.sleep(0.01)
+        process.kill()
+        await process.communicate()
+        manifest.write_text(manifest.read_text().replace("=x", "=y"))
+        server.script("/put", answer_empty)
+        status, entries = await run_in(tmp_path, "transfer", manifest.name)
+        assert (status, entries[-1]["summary"]["done"], entries[-1]["summary"]["skipped"]) == (ExitCode.OK, 1, 2)
+        assert [request.target for request in server.requests][3:] == ["/put?object=c&Signature=y"]
+
+
+async def answer_empty(connection: Connection, request: Received) -> bool:
+    await connection.read_body(request)
+    await connection.reply(200)
+    return True
 
 
 @pytest.mark.parametrize(

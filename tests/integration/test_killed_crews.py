@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
-from tests.integration.test_killed_runs import MANY_KILLS, SMALL, Watch, download_killed, upload_killed
+from tests.integration.test_killed_runs import (
+    MANY_KILLS,
+    PARTS,
+    SMALL,
+    Watch,
+    blows_for,
+    download_killed,
+    make_watch,
+    upload_killed,
+)
 from tests.support.crew import until
 
 PROCESSES = 2
@@ -18,7 +29,7 @@ pytestmark = pytest.mark.timeout(300)
 @pytest.fixture
 def watch(monkeypatch: pytest.MonkeyPatch) -> Watch:
     """A client of several processes under the knife."""
-    watch = Watch(monkeypatch)
+    watch = make_watch(monkeypatch)
     watch.processes = PROCESSES
     return watch
 
@@ -33,27 +44,39 @@ def orphans() -> list[int]:
     return found
 
 
-async def test_a_killed_upload_of_several_processes_goes_on(tmp_path: Path, home: Path, watch: Watch) -> None:
+async def test_a_killed_upload_of_several_processes_goes_on(
+    tmp_path: Path, home: Path, watch: Watch, record_property: Any
+) -> None:
     """Nothing lost, nothing double, nothing sent again that was final; the workers end with their parent."""
     before = orphans()
-    await upload_killed(tmp_path, home, watch, "upload", KILLS, SMALL)
+    await upload_killed(tmp_path, home, watch, "upload", blows_for(random.Random(7), KILLS, SMALL + PARTS))
     await until(lambda: set(orphans()) <= set(before))
+    record_property("kills survived", watch.kills)
 
 
 @pytest.mark.slow
-async def test_a_killed_download_of_several_processes_goes_on(tmp_path: Path, home: Path, watch: Watch) -> None:
-    """The same the other way."""
-    before = orphans()
-    await download_killed(tmp_path, home, watch, KILLS, SMALL)
+@pytest.mark.parametrize("verb", ["overwrite", "fail", "download"])
+async def test_another_verb_of_several_processes_goes_on(
+    tmp_path: Path, home: Path, watch: Watch, verb: str, record_property: Any
+) -> None:
+    """The same of the other verbs."""
+    before, blows = orphans(), blows_for(random.Random(7), KILLS, SMALL + PARTS)
+    if verb == "download":
+        await download_killed(tmp_path, home, watch, blows)
+    else:
+        await upload_killed(tmp_path, home, watch, verb, blows)
     await until(lambda: set(orphans()) <= set(before))
+    record_property("kills survived", watch.kills)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("what", [upload_killed, download_killed])
-async def test_killed_fifty_times(tmp_path: Path, home: Path, watch: Watch, what: object) -> None:
+@pytest.mark.parametrize("what", ["upload", "download"])
+async def test_killed_fifty_times(tmp_path: Path, home: Path, watch: Watch, what: str, record_property: Any) -> None:
     """At length."""
-    if what is upload_killed:
-        await upload_killed(tmp_path, home, watch, "upload", MANY_KILLS, 10 * SMALL)
+    blows = blows_for(random.Random(11), MANY_KILLS, 10 * SMALL + PARTS)
+    if what == "upload":
+        await upload_killed(tmp_path, home, watch, "upload", blows, 10 * SMALL)
     else:
-        await download_killed(tmp_path, home, watch, MANY_KILLS, 10 * SMALL)
+        await download_killed(tmp_path, home, watch, blows, 10 * SMALL)
+    record_property("kills survived", watch.kills)

@@ -6,12 +6,9 @@ from __future__ import annotations
 import hashlib
 import os
 import random
-import subprocess
 import sys
-import threading
-import time
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,101 +21,35 @@ from asyncsdk.engine.journal import journal_folder
 from asyncsdk.errors import ServerError
 from asyncsdk.protocol.checkpoints import CommitCheckpoint
 from asyncsdk.server.backend import Backend
-from asyncsdk.server.http.front.objects import ObjectBytes
+from asyncsdk.server.objects import minting, parts
 from tests.support.killed_run import CONFIG
+from tests.support.killing import GRACE_SECONDS, ROOT, Blow, Watch
 from tests.support.server import RunningServer
+
+__all__ = ["GRACE_SECONDS", "ROOT"]
 
 pytestmark = pytest.mark.timeout(300)
 
-SMALL = 300
-LARGE_BYTES = 20 * 1024 * 1024 + 12_345
+SMALL = 150
+LARGE = "3/large.bin"
+PART_BYTES = 1024 * 1024
+PARTS = 21
+LARGE_BYTES = (PARTS - 1) * PART_BYTES + 12_345
 KILLS = 5
+FEW_KILLS = 3
 MANY_KILLS = 50
-GRACE_SECONDS = 0.5
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
-class Watch:
-    """What the server is asked for, and a knife.
-
-    Attributes:
-        sent: How often the bytes of a checksum were sent whole, by its eight digits.
-        parts: How often each part was sent.
-        fetched: How often each object, or range of one, was fetched: checksum and first byte.
-        grace_seconds: How long the client is left alone before the knife, with a server that does nothing meanwhile:
-            then whatever has come is in the journal, and only what is under way may be moved again.
-        processes: Worker processes of the client. Only their parent is killed; that ends them.
-    """
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.sent: Counter[str] = Counter()
-        self.parts: Counter[int] = Counter()
-        self.fetched: Counter[tuple[str, int]] = Counter()
-        self.left = -1
-        self.grace_seconds = 0.0
-        self.processes = 1
-        self.process: subprocess.Popen[bytes] | None = None
-        self._lock = threading.Lock()
-        put, find = ObjectBytes.put, ObjectBytes.find
-        watch = self
-
-        def watched_put(bytes_: ObjectBytes, head: Any) -> Any:
-            query = head.query.decode()
-            parameters = dict(one.partition("=")[::2] for one in query.split("&"))
-            if "partNumber" in parameters:
-                watch._strike()
-                watch.parts[int(parameters["partNumber"])] += 1
-                time.sleep(0.01)  # a part takes its time: the others get their turn
-            else:
-                watch._strike()
-                watch.sent[parameters.get("crc32c", "")] += 1
-            return put(bytes_, head)
-
-        def watched_find(bytes_: ObjectBytes, head: Any) -> Any:
-            watch._strike()
-            found = find(bytes_, head)
-            if found.stop - found.start > 100_000:
-                time.sleep(0.01)  # as above
-            parameters = dict(one.partition("=")[::2] for one in head.query.decode().split("&"))
-            watch.fetched[parameters["crc32c"], found.start] += 1
-            return found
-
-        monkeypatch.setattr(ObjectBytes, "put", watched_put)
-        monkeypatch.setattr(ObjectBytes, "find", watched_find)
-
-    def _strike(self) -> None:
-        with self._lock:
-            self.left -= 1
-            if self.left == 0 and self.process is not None:
-                time.sleep(self.grace_seconds)
-                self.process.kill()
-
-    def run(self, served: RunningServer, verb: str, entity_id: str, path: Path, log: Path, kill_after: int) -> bool:
-        """Run the client until it ends or is killed at the request *kill_after* (0: not); returns whether it ended."""
-        command = [sys.executable, "-m", "tests.support.killed_run", verb, served.url, served.token, entity_id]
-        with self._lock:
-            self.left = kill_after or -1
-            self.process = subprocess.Popen(
-                [*command, str(path), str(log), str(self.processes)],
-                cwd=ROOT,
-                stderr=subprocess.PIPE,
-                env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"},
-            )
-        process = self.process
-        _, errors = process.communicate(timeout=120)
-        assert process.returncode in {0, -9}, errors.decode()
-        return process.returncode == 0
-
-    def kill(self) -> None:
-        """End the client at once."""
-        if self.process is not None:
-            self.process.kill()
+def make_watch(monkeypatch: pytest.MonkeyPatch) -> Watch:
+    """Return a watch over a platform whose parts are small, so that a large object has many of them."""
+    monkeypatch.setattr(parts, "MIN_PART_SIZE", PART_BYTES)
+    monkeypatch.setattr(minting, "MULTIPART_THRESHOLD", 2 * PART_BYTES)
+    return Watch(monkeypatch)
 
 
 @pytest.fixture
 def watch(monkeypatch: pytest.MonkeyPatch) -> Watch:
-    return Watch(monkeypatch)
+    return make_watch(monkeypatch)
 
 
 @contextmanager
@@ -131,7 +62,7 @@ def make_files(folder: Path, small: int, seed: int) -> dict[str, bytes]:
     """Make small files and a large one; returns their bytes by name."""
     rng = random.Random(seed)
     files = {f"{number % 7}/{number:04d}.bin": rng.randbytes(rng.randint(1, 3000)) for number in range(small)}
-    files["3/large.bin"] = rng.randbytes(LARGE_BYTES)
+    files[LARGE] = rng.randbytes(LARGE_BYTES)
     for name, data in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -151,9 +82,15 @@ def summed(data: bytes) -> str:
     return crc32c_hex(crc32c(data))
 
 
-def kill_points(rng: random.Random, kills: int, requests: int) -> list[int]:
-    """Return after how many requests each client is killed: seldom more than are left."""
-    return [rng.randint(1, max(2, 2 * requests // kills)) for _ in range(kills)]
+def blows_for(rng: random.Random, kills: int, requests: int) -> list[Blow]:
+    """Return when each client is killed: at any request, and two in five amid the parts of the large object.
+
+    Those amid parts are where a run that begins anew would show: each has more parts behind it than may come twice.
+    """
+    amid = 2 * kills // 5
+    anywhere = [Blow(requests=rng.randint(1, max(2, requests // kills))) for _ in range(kills - amid)]
+    within = [Blow(parts=CONFIG.concurrency + rng.randint(2, 4), grace_seconds=GRACE_SECONDS) for _ in range(amid)]
+    return anywhere + within
 
 
 async def check_uploaded(served: RunningServer, dataset_id: str, files: dict[str, bytes], folder: Path) -> None:
@@ -168,82 +105,157 @@ async def check_uploaded(served: RunningServer, dataset_id: str, files: dict[str
         assert hashlib.sha256((folder / name).read_bytes()).digest() == hashlib.sha256(data).digest()
 
 
+async def items_of(served: RunningServer, dataset_id: str) -> set[str]:
+    async with AsyncClient(served.url, token=served.token) as client:
+        return {item.path async for item in (await client.datasets.get(dataset_id)).items.list()}
+
+
+def upload_command(served: RunningServer, dataset_id: str, source: Path) -> list[str]:
+    """Return ``asyncsdk upload`` as somebody would type it; the token is for the environment."""
+    options = ["--url", served.url, "--concurrency", str(CONFIG.concurrency), "--quiet"]
+    return [sys.executable, "-m", "asyncsdk", "upload", str(source), dataset_id, *options]
+
+
 def has_journal(home: Path) -> bool:
     return any(journal_folder(home).glob("*.sqlite3"))
 
 
-async def upload_killed(tmp_path: Path, home: Path, watch: Watch, verb: str, kills: int, small: int) -> None:
-    source, log = tmp_path / "source", tmp_path / "log"
-    files = make_files(source, small, seed=kills)
+class Rounds:
+    """Clients that are killed one after the other, each going on with what the one before has left.
+
+    A round is one destination, moved to by one client after the other until one of them ends. A client that ends before
+    its blow falls was in the last of its round: the same blow falls on one of the next. So no blow is ever missing.
+    """
+
+    def __init__(self, watch: Watch, blows: Sequence[Blow]) -> None:
+        self.watch = watch
+        self.count = 0
+        self._blows = len(blows)
+        self._left = deque(blows)
+
+    def __iter__(self) -> Iterator[int]:
+        """Number the rounds, for as long as clients are left to kill."""
+        while self._left:
+            self.count += 1
+            assert self.count <= self._blows + 3, "clients end before they are killed, again and again"
+            yield self.count
+        assert self.watch.kills == self._blows
+
+    def blows(self) -> Iterator[Blow]:
+        """Give the blows of a round, the last of which never falls; `missed` puts one back."""
+        while self._left:
+            yield self._left.popleft()
+        yield Blow()
+
+    def missed(self, blow: Blow) -> None:
+        """The client had ended before it."""
+        if blow != Blow():
+            self._left.append(blow)
+
+
+def again_allowed(watch: Watch, blow: Blow) -> int:
+    """Return how many parts of a client that was just killed may be moved again: those under way, and without a grace
+    those that arrived within the last 20 ms. Never more than it moved."""
+    return min(watch.counted("parts"), CONFIG.concurrency * (1 if blow.grace_seconds else 2))
+
+
+async def upload_killed(
+    tmp_path: Path, home: Path, watch: Watch, verb: str, blows: Sequence[Blow], small: int = SMALL
+) -> None:
+    """Kill clients that upload a folder, at each of *blows*, and hold everything that is promised of the next.
+
+    Args:
+        verb: Of `tests.support.killed_run`; or ``command``: ``asyncsdk upload``, whose items tell what was final.
+    """
+    source = tmp_path / "source"
+    files = make_files(source, small, seed=len(blows))
+    rounds = Rounds(watch, blows)
     with served_platform(tmp_path / "platform") as served:
-        async with AsyncClient(served.url, token=served.token) as client:
-            dataset = await client.datasets.create("d")
-        killed = 0
-        for point in kill_points(random.Random(7), kills, small + 21):
-            before, sums = final_names(log), Counter(watch.sent)
-            if watch.run(served, verb, dataset.id, source, log, point):
-                break
-            killed += 1
-            again = [name for name in before if watch.sent[summed(files[name])] != sums[summed(files[name])]]
-            assert again == [], "final, and sent again"
-        before, sums = final_names(log), Counter(watch.sent)
-        assert watch.run(served, verb, dataset.id, source, log, 0)
-        assert [name for name in before if watch.sent[summed(files[name])] != sums[summed(files[name])]] == []
-        await check_uploaded(served, dataset.id, files, tmp_path / "copy")
-    assert not has_journal(home), "a run that is complete is forgotten"
-    # What was on its way, or had arrived within 20 ms before, comes twice; nothing else does.
-    parts = -(-LARGE_BYTES // (8 * 1024 * 1024))
-    assert sum(watch.parts.values()) <= parts + killed * CONFIG.concurrency
+        for number in rounds:
+            log, budget, before_all = tmp_path / f"log{number}", PARTS, sum(watch.parts.values())
+            async with AsyncClient(served.url, token=served.token) as client:
+                dataset = await client.datasets.create(f"d{number}")
+            for blow in rounds.blows():
+                final, arrived = final_names(log), set(watch.arrived)
+                sent, parts = Counter(watch.sent), Counter(watch.parts)
+                if verb == "command":
+                    final = await items_of(served, dataset.id)
+                    command = upload_command(served, dataset.id, source)
+                    has_ended = watch.run_command(command, blow, ASYNCSDK_TOKEN=served.token)
+                else:
+                    has_ended = watch.run(served, verb, dataset.id, source, log, blow)
+                again = [name for name in final if watch.sent[summed(files[name])] != sent[summed(files[name])]]
+                assert again == [], "final, and sent again"
+                assert LARGE not in final or watch.parts == parts, "final, and parts of it sent again"
+                assert [key for key in arrived if watch.parts[key] != parts[key]] == [], "arrived, and sent again"
+                if has_ended:
+                    rounds.missed(blow)
+                    break
+                budget += again_allowed(watch, blow)
+            assert sum(watch.parts.values()) - before_all <= budget, "begun anew"
+            await check_uploaded(served, dataset.id, files, tmp_path / f"copy{number}")
+            assert not has_journal(home), "a run that is complete is forgotten"
 
 
-@pytest.mark.parametrize("verb", ["upload", "overwrite", "fail"])
-async def test_a_killed_upload_goes_on(tmp_path: Path, home: Path, watch: Watch, verb: str) -> None:
-    await upload_killed(tmp_path, home, watch, verb, KILLS, SMALL)
+@pytest.mark.parametrize(("verb", "kills"), [("upload", KILLS), ("overwrite", FEW_KILLS), ("fail", FEW_KILLS)])
+async def test_a_killed_upload_goes_on(
+    tmp_path: Path, home: Path, watch: Watch, verb: str, kills: int, record_property: Any
+) -> None:
+    await upload_killed(tmp_path, home, watch, verb, blows_for(random.Random(7), kills, SMALL + PARTS))
+    record_property("kills survived", watch.kills)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-async def test_an_upload_killed_fifty_times_goes_on(tmp_path: Path, home: Path, watch: Watch) -> None:
-    await upload_killed(tmp_path, home, watch, "upload", MANY_KILLS, 10 * SMALL)
+async def test_an_upload_killed_fifty_times_goes_on(
+    tmp_path: Path, home: Path, watch: Watch, record_property: Any
+) -> None:
+    blows = blows_for(random.Random(7), MANY_KILLS, 10 * SMALL + PARTS)
+    await upload_killed(tmp_path, home, watch, "upload", blows, 10 * SMALL)
+    record_property("kills survived", watch.kills)
 
 
-async def download_killed(tmp_path: Path, home: Path, watch: Watch, kills: int, small: int) -> None:
-    source, log, copy = tmp_path / "source", tmp_path / "log", tmp_path / "copy"
-    files = make_files(source, small, seed=kills)
+async def download_killed(tmp_path: Path, home: Path, watch: Watch, blows: Sequence[Blow], small: int = SMALL) -> None:
+    source = tmp_path / "source"
+    files = make_files(source, small, seed=len(blows))
+    large = summed(files[LARGE])
+    rounds = Rounds(watch, blows)
     with served_platform(tmp_path / "platform") as served:
         async with AsyncClient(served.url, token=served.token) as client:
             dataset = await client.datasets.create("d")
             (await dataset.upload(source, resume=False)).raise_for_failures()
-        killed = 0
-        ranges = -(-LARGE_BYTES // CONFIG.part_size)
-        for point in kill_points(random.Random(11), kills, small + ranges):
-            before, fetched = final_names(log), Counter(watch.fetched)
-            if watch.run(served, "download", dataset.id, copy, log, point):
-                break
-            killed += 1
-            sums = {summed(files[name]) for name in before}
-            again = [key for key, count in watch.fetched.items() if key[0] in sums and count != fetched[key]]
-            assert again == [], "final, and fetched again"
-        assert watch.run(served, "download", dataset.id, copy, log, 0)
-    found = {path.relative_to(copy).as_posix(): path.read_bytes() for path in copy.rglob("*") if path.is_file()}
-    whole = {name: data for name, data in found.items() if not name.endswith(".part")}
-    assert whole == files
-    # A small file is written and renamed in one go: at most those of that moment are left, the large one's never.
-    left = [path for path in copy.rglob("*.part") if path.stat().st_size > 4096]
-    assert left == []
-    assert not has_journal(home)
-    large = summed(files["3/large.bin"])
-    assert sum(count for key, count in watch.fetched.items() if key[0] == large) <= ranges + killed * CONFIG.concurrency
+        for number in rounds:
+            log, copy, budget = tmp_path / f"log{number}", tmp_path / f"copy{number}", PARTS
+            before_all = Counter(watch.fetched)
+            for blow in rounds.blows():
+                sums, fetched = {summed(files[name]) for name in final_names(log)}, Counter(watch.fetched)
+                has_ended = watch.run(served, "download", dataset.id, copy, log, blow)
+                again = [key for key, count in watch.fetched.items() if key[0] in sums and count != fetched[key]]
+                assert again == [], "final, and fetched again"
+                if has_ended:
+                    rounds.missed(blow)
+                    break
+                budget += again_allowed(watch, blow)
+            moved = watch.fetched - before_all
+            assert sum(count for key, count in moved.items() if key[0] == large) <= budget, "begun anew"
+            found = {path.relative_to(copy).as_posix(): path.read_bytes() for path in copy.rglob("*") if path.is_file()}
+            assert found == files, "lost, or left behind"
+            assert not has_journal(home), "a run that is complete is forgotten"
 
 
-async def test_a_killed_download_goes_on(tmp_path: Path, home: Path, watch: Watch) -> None:
-    await download_killed(tmp_path, home, watch, KILLS, SMALL)
+async def test_a_killed_download_goes_on(tmp_path: Path, home: Path, watch: Watch, record_property: Any) -> None:
+    await download_killed(tmp_path, home, watch, blows_for(random.Random(11), KILLS, SMALL + PARTS))
+    record_property("kills survived", watch.kills)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-async def test_a_download_killed_fifty_times_goes_on(tmp_path: Path, home: Path, watch: Watch) -> None:
-    await download_killed(tmp_path, home, watch, MANY_KILLS, 10 * SMALL)
+async def test_a_download_killed_fifty_times_goes_on(
+    tmp_path: Path, home: Path, watch: Watch, record_property: Any
+) -> None:
+    blows = blows_for(random.Random(11), MANY_KILLS, 10 * SMALL + PARTS)
+    await download_killed(tmp_path, home, watch, blows, 10 * SMALL)
+    record_property("kills survived", watch.kills)
 
 
 async def model_of(served: RunningServer) -> str:
@@ -260,7 +272,7 @@ async def checkpoints_of(served: RunningServer, model_id: str) -> list[tuple[str
 async def test_a_killed_checkpoint_upload_sends_the_parts_that_are_missing(
     tmp_path: Path, home: Path, watch: Watch
 ) -> None:
-    data = random.Random(3).randbytes(10 * 8 * 1024 * 1024 + 99)
+    data = random.Random(3).randbytes(10 * PART_BYTES + 99)
     source, log = tmp_path / "weights.bin", tmp_path / "log"
     source.write_bytes(data)
     watch.grace_seconds = GRACE_SECONDS
@@ -277,7 +289,7 @@ async def test_a_killed_checkpoint_upload_sends_the_parts_that_are_missing(
         assert len(await checkpoints_of(served, model_id)) == 2
 
 
-@pytest.mark.parametrize("size_bytes", [70_000, 17 * 1024 * 1024], ids=["one_request", "in_parts"])
+@pytest.mark.parametrize("size_bytes", [70_000, 5 * PART_BYTES + 5], ids=["one_request", "in_parts"])
 @pytest.mark.parametrize("moment", ["before", "after"])
 async def test_a_commit_whose_reply_is_lost_makes_no_second_checkpoint(
     tmp_path: Path, home: Path, watch: Watch, monkeypatch: pytest.MonkeyPatch, moment: str, size_bytes: int

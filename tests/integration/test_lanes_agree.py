@@ -37,6 +37,7 @@ from asyncsdk.engine import (
 )
 from asyncsdk.engine.config import MiB
 from asyncsdk.transport.httpx_transport import HttpxTransport
+from tests.support.faults.fault import Fault
 from tests.support.feeds import RecordingFeed
 from tests.support.http_server import (
     Action,
@@ -126,16 +127,16 @@ def early(status: int) -> Action:
     return action
 
 
-def touching(path: Path, how: str, then: Action | None) -> Action:
+def touching(path: Path, how: str, then: Action | Fault | None) -> Action:
     """Do something to a source before the answer."""
 
-    async def action(connection: Connection, request: Received) -> bool:
+    async def action(connection: Connection, request: Received) -> bool | Fault:
         if how == "gone":
             path.unlink()
         else:
             with path.open("ab") as file:
                 file.write(b"more")
-        return False if then is None else await then(connection, request)
+        return then if isinstance(then, Fault) else False if then is None else await then(connection, request)
 
     return action
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.real import install, tools
+from tests.support.real.required import NAMES, missing, parse
 from tests.support.real.tools import Tool
 
 
@@ -45,3 +46,18 @@ def test_without_node_the_reason_says_so(folder: Path, monkeypatch: pytest.Monke
     """Azurite wants node; what to install is in the reason."""
     monkeypatch.setenv("PATH", str(folder))
     assert "nodejs" in (install.install(Tool("azurite", "0.0.0", "npm")) or "")
+
+
+def test_what_is_required_and_missing_is_a_failure() -> None:
+    """Not a skip, which looks like a pass; and a name that does not exist is told, or it would require nothing."""
+    assert parse("") == frozenset()
+    assert parse(" rclone, swift ") == {"rclone", "swift"}
+    assert parse("all") == NAMES
+    with pytest.raises(ValueError, match="rklone"):
+        parse("rklone")
+    with pytest.raises(pytest.skip.Exception, match="no node"):
+        missing("azurite", "no node", parse("swift"))
+    with pytest.raises(
+        pytest.fail.Exception, match="azurite is required by ASYNCSDK_TESTS_REQUIRE, and missing: no node"
+    ):
+        missing("azurite", "no node", parse("all"))

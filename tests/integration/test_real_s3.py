@@ -72,13 +72,13 @@ async def test_multipart_is_aborted_when_it_fails(s3_server: RealServer) -> None
     target = multipart_target(s3_server, "aborted", part_size=MiB, parts=3)
     forged = (*target.part_urls[:2], target.part_urls[2][:-4] + "0000")
     broken = type(target)(
-        target.upload_id, MiB, forged, target.complete_url, abort_url=target.abort_url, list_url=target.list_url
+        target.upload_id, MiB, forged, target.complete_url, abort_url=target.abort_url, list_urls=target.list_urls
     )
     async with Engine(CONFIG) as engine:
         with pytest.raises(PermissionDenied):
             await engine.upload(data, broken)
         with pytest.raises(NotFound):
-            await engine.download(UrlOrigin(target.list_url))  # NoSuchUpload
+            await engine.download(UrlOrigin(target.list_urls[0]))  # NoSuchUpload
     assert read(s3_server, "aborted") is None
 
 
@@ -89,7 +89,7 @@ async def test_a_forged_signature_stops_at_once(s3_server: RealServer) -> None:
     async with Engine(CONFIG) as engine, engine.run([Upload(b"hello", PutTarget(url))]) as outcomes:
         (outcome,) = [outcome async for outcome in outcomes]
     assert isinstance(outcome.error, PermissionDenied)
-    assert outcome.error.code == "SignatureDoesNotMatch"
+    assert outcome.error.server_code == "SignatureDoesNotMatch"
     assert outcome.attempts == 1
     assert url.rpartition("=")[2] not in f"{outcome.error}{outcome.error.body}"
 

@@ -192,6 +192,61 @@ def test_retry_does_again_the_ten_that_failed(call: Caller, store: Store, tmp_pa
     assert (said.status, said.summary["done"], dict(store.puts)) == (0, 0, {})
 
 
+def test_retry_counts_what_is_in_the_manifest_no_more(call: Caller, store: Store, tmp_path: Path) -> None:
+    """Failures whose line is gone stay failures, in the summary, the exit status and the next report; none is lost."""
+    folder = files(tmp_path / "files", 6)
+    lines, report = manifest(tmp_path / "m.jsonl", folder, store), tmp_path / "r.jsonl"
+    store.refused = dict.fromkeys([f"/{number:03}" for number in range(4)], 403)
+    assert call("transfer", lines, "--report", report).status == ExitCode.SOME_FAILED
+    store.refused.clear()
+    store.puts.clear()
+    kept = lines.read_text().splitlines(keepends=True)[1:]
+    lines.write_text("".join(reversed(kept)))  # the first failure is not in it, the others stand elsewhere
+    said = call("transfer", lines, "--retry", report, "--report", report, "--json")
+    assert (said.status, said.summary["done"], said.summary["failed"]) == (ExitCode.SOME_FAILED, 3, 1)
+    assert said.summary["failures_by_code"] == {"invalid_row": 1}
+    assert dict(store.puts) == {f"/{number:03}": 1 for number in (1, 2, 3)}
+    failed = [row for row in map(json.loads, report.read_text().splitlines()) if row["status"] == "failed"]
+    assert [row["source"] for row in failed] == [str(folder / "000")]
+    lines.write_text("")
+    said = call("transfer", lines, "--retry", report, "--json")
+    assert (said.status, said.summary["failed"]) == (ExitCode.SOME_FAILED, 1)
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=lambda: (tmp_path / "pipe").write_bytes(report.read_bytes()))
+    writer.start()
+    said = call("transfer", lines, "--retry", tmp_path / "pipe", "--json")  # which can be read only once
+    writer.join()
+    assert (said.status, said.summary["failed"]) == (ExitCode.SOME_FAILED, 1)
+
+
+def test_retry_of_the_report_of_a_killed_run_says_that_it_is_not_the_whole(
+    call: Caller, store: Store, tmp_path: Path
+) -> None:
+    """A report without its last line holds what failed, and not what was never begun."""
+    folder = files(tmp_path / "files", 6)
+    lines, report = manifest(tmp_path / "m.jsonl", folder, store), tmp_path / "r.jsonl"
+    store.refused = {"/000": 403}
+    assert call("transfer", lines, "--report", report).status == ExitCode.SOME_FAILED
+    whole = report.read_text().splitlines(keepends=True)
+    assert json.loads(whole[-1])["status"] == "complete"
+    failure = next(line for line in whole if "permission_denied" in line)
+    report.write_text(failure)  # what a process leaves that was killed after its first object
+    store.refused.clear()
+    said = call("transfer", lines, "--retry", report, "--report", report)
+    assert said.status == ExitCode.SOME_FAILED
+    assert "run the command again without --retry" in said.err
+    assert json.loads(report.read_text().splitlines()[-1])["status"] == "incomplete"
+
+
+def test_files_that_a_command_writes_are_not_among_those_it_uploads(call: Caller, tmp_path: Path) -> None:
+    folder = files(tmp_path / "files", 3)
+    arguments = ["--report", folder / "r.jsonl", "--events", folder / "e.jsonl"]
+    for _ in range(2):
+        assert call("upload", folder, "d", "--create", *arguments).status == 0
+    said = call("verify", "d", folder, "--exclude", "/[re].jsonl", "--json")
+    assert (said.status, said.summary["done"]) == (0, 3)
+
+
 # --- verify --------------------------------------------------------------------------------------------------
 
 
@@ -210,8 +265,8 @@ def test_verify_compares_without_moving(call: Caller, tmp_path: Path) -> None:
     said = call("verify", "d", folder, "--json", "--report", report)
     assert said.status == ExitCode.DIFFERENT == 9
     codes = {"000": "different", "001": "different", "002": "missing_locally", "new": "missing_remotely"}
-    rows = [json.loads(line) for line in report.read_text().splitlines()]
-    assert said.records[:-1] == rows
+    *rows, end = [json.loads(line) for line in report.read_text().splitlines()]
+    assert (said.records[:-1], end["status"]) == (rows, "complete")
     assert {row["name"]: row["code"] for row in rows if row["status"] == "failed"} == codes
     assert {row["operation"] for row in rows} == {"verify"}
     assert said.summary["failures_by_code"] == dict(Counter(codes.values()))

@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
+import sys
+import textwrap
+import time
 from pathlib import Path
 
 import httpx
@@ -98,10 +102,69 @@ def test_a_running_request_is_finished_before_the_process_ends(tmp_path: Path) -
         assert served.process.wait(30) == 0
 
 
-def test_a_taken_port_and_a_bad_folder_are_said_in_one_line(tmp_path: Path) -> None:
-    import subprocess
-    import sys
+@pytest.mark.parametrize(
+    ("numbers", "status"),
+    [((signal.SIGTERM, signal.SIGTERM), 128 + signal.SIGTERM), ((signal.SIGTERM, signal.SIGINT), 0)],
+)
+def test_a_second_signal_does_not_wait_for_running_requests(
+    tmp_path: Path, numbers: tuple[int, int], status: int
+) -> None:
+    """Another SIGTERM ends the process at once; Ctrl-C ends it cleanly, but for the requests."""
+    with ServedProcess(tmp_path) as served:
+        url = httpx.URL(served.url)
+        with socket.create_connection((url.host, url.port or 0)) as connection:
+            head = "POST /v1/projects HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n"
+            connection.sendall(f"{head}Authorization: Bearer {served.token}\r\n\r\n".encode())
+            assert httpx.get(f"{served.url}/health").status_code == 200
+            served.process.send_signal(numbers[0])
+            for _ in range(1000):
+                try:
+                    socket.create_connection((url.host, url.port or 0)).close()
+                except OSError:
+                    break
+            served.process.send_signal(numbers[1])
+            assert served.process.wait(30) == status
 
+
+def test_a_third_signal_ends_a_process_whose_threads_do_not_end(tmp_path: Path) -> None:
+    """A bucket, or a file system, that does not answer."""
+    script = """
+        import sys, threading
+        from pathlib import Path
+        from asyncsdk.server.backend import Backend
+        from asyncsdk.server.http.server import HttpServer
+        server = HttpServer(Backend.open(Path(sys.argv[1])), port=0)
+        begun = threading.Event()
+        def stuck():
+            begun.set()
+            threading.Event().wait()
+        server._pool.submit(stuck)
+        begun.wait()
+        server.run(lambda url: print(url, flush=True))
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(script), str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        url = httpx.URL(process.stdout.readline().strip())
+        process.send_signal(signal.SIGINT)
+        while True:
+            try:
+                socket.create_connection((url.host, url.port or 0)).close()
+            except OSError:
+                break
+        process.send_signal(signal.SIGINT)
+        while process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.1)
+        assert process.returncode == 128 + signal.SIGINT
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_a_taken_port_and_a_bad_folder_are_said_in_one_line(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         command = [sys.executable, "-m", "asyncsdk.server.http", str(tmp_path / "data"), "--port", port]

@@ -71,7 +71,7 @@ async def test_nobody_else_is_trusted(
     """A certificate that nobody vouches for ends the first call, by name."""
     tls = TlsConfig(ca_file=certificates.other_ca_file) if other else TlsConfig()
     async with AsyncClient(tls_url, token=server.token, config=TransferConfig(tls=tls)) as client:
-        with pytest.raises(ConnectionFailed, match="(?i)certificate"):
+        with pytest.raises(ConnectionFailed, match=r"(?i)certificate"):
             await client.whoami()
 
 

@@ -248,7 +248,7 @@ async def upload_once(server: ListingServer, homes: list[Path], data: bytes, sou
     remembered = {part.number for part in state.parts.values()}
     whole = server.url("/m?uploadId=U1")
     urls = tuple(f"{whole}&partNumber={number}" for number in range(1, 20))
-    target = MultipartTarget("U1", 1000, urls, complete_url=whole, list_url=whole)
+    target = MultipartTarget("U1", 1000, urls, complete_url=whole, list_urls=(whole,))
     server.sent.clear() if not remembered else None
     before = len(server.sent)
     async with Engine(TransferConfig(concurrency=3)) as engine:
@@ -266,7 +266,8 @@ async def upload_once(server: ListingServer, homes: list[Path], data: bytes, sou
             folder = journal_folder(homes[-1])
             homes.append(homes[-1].parent / f"home{len(homes)}")
             if folder.exists():
-                shutil.copytree(folder, journal_folder(homes[-1]))
+                with suppress(shutil.Error):  # SQLite removes a file meanwhile when the journal is being made
+                    shutil.copytree(folder, journal_folder(homes[-1]))
             crashed.set()
             task.cancel()
 

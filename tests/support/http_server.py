@@ -1,14 +1,14 @@
 """A small scripted HTTP/1.1 server on real sockets: an object store that can be told to misbehave.
 
 It records every request byte for byte. By default it keeps what is PUT under its path, serves GET with single ranges
-and ETags, and speaks S3's multipart upload (``?uploadId=U&partNumber=N``). `HttpServer.script` puts actions in front:
+and ETags, and speaks S3's multipart upload (``?uploadId=U&partNumber=N``). It is a `FaultServer`: its ``plan`` may let
+any request meet any fault, and `HttpServer.script` puts faults, or actions of a test's own, in front of single ones:
 each is used by one request for that path, in order.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import re
 import ssl
@@ -16,11 +16,17 @@ from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from email.utils import formatdate
-from types import TracebackType
-from typing import Self
 from urllib.parse import parse_qs
 
+from tests.support.faults.breaks import HangUp, Lost, Raw, Reset, Stall, Truncate
+from tests.support.faults.exchange import Answer, Exchange
+from tests.support.faults.fault import Fault
+from tests.support.faults.refusals import IgnoreRange, Refuse
+from tests.support.faults.server import FaultServer, go_through
+from tests.support.wire.server import Seen, Wire
+
 __all__ = [
+    "Action",
     "Connection",
     "HttpServer",
     "Received",
@@ -30,49 +36,67 @@ __all__ = [
     "cut_request",
     "early",
     "ignore_range",
+    "lose_reply",
     "raw",
     "reply_then_close",
     "stall",
 ]
 
-_REASONS = {200: "OK", 204: "No Content", 206: "Partial Content", 404: "Not Found", 416: "Range Not Satisfiable"}
 
-
-@dataclass
 class Received:
-    """One request as it arrived."""
+    """One request as it arrived.
 
-    method: str
-    target: str
-    head: bytes
-    headers: list[tuple[str, str]]
-    body: bytes = b""
-    connection: int = 0
+    Attributes:
+        headers: Name and value of each, as they came.
+    """
+
+    def __init__(self, seen: Seen) -> None:
+        self.seen = seen
+        self.method = seen.method
+        self.target = seen.target
+        self.head = seen.head
+        self.connection = seen.connection
+        lines = seen.head.decode("latin-1").split("\r\n")[1:]
+        self.headers = [(name, value.strip()) for name, _, value in (line.partition(":") for line in lines if line)]
+
+    @property
+    def body(self) -> bytes:
+        """What of it was read."""
+        return self.seen.body
+
+    @body.setter
+    def body(self, body: bytes) -> None:
+        self.seen.body = body
 
     @property
     def path(self) -> str:
+        """Its path, without the query."""
         return self.target.partition("?")[0]
 
     @property
     def query(self) -> dict[str, str]:
+        """Its parameters, each with its first value."""
         return {
             key: values[0] for key, values in parse_qs(self.target.partition("?")[2], keep_blank_values=True).items()
         }
 
     def header(self, name: str) -> str | None:
-        return next((value for key, value in self.headers if key.lower() == name.lower()), None)
+        """Return a header as the server is to see it: a fault may have changed it."""
+        return self.seen.headers.get(name.lower())
 
 
-@dataclass
 class Connection:
     """One accepted connection, as actions see it."""
 
-    number: int
-    reader: asyncio.StreamReader
-    writer: asyncio.StreamWriter
-    server: HttpServer
+    def __init__(self, wire: Wire, server: HttpServer) -> None:
+        self.wire = wire
+        self.number = wire.number
+        self.reader = wire.reader
+        self.writer = wire.writer
+        self.server = server
 
     async def read_body(self, request: Received, limit: int | None = None) -> None:
+        """Read the body of the request, or no more than *limit* bytes of it."""
         length = int(request.header("content-length") or 0)
         wanted = length if limit is None else min(limit, length)
         pieces = []
@@ -92,28 +116,32 @@ class Connection:
         *,
         cut_after: int | None = None,
         declared: int | None = None,
-        with_body: bool = True,
     ) -> None:
-        given = {"Date": formatdate(self.server.clock, usegmt=True) if self.server.clock else formatdate(usegmt=True)}
-        if status != 204:
-            given["Content-Length"] = str(len(body) if declared is None else declared)
-        given |= headers or {}
-        head = f"HTTP/1.1 {status} {_REASONS.get(status, 'Status')}\r\n"
-        head += "".join(f"{name}: {value}\r\n" for name, value in given.items() if value is not None) + "\r\n"
-        self.writer.write(head.encode("latin-1"))
-        if with_body:
-            view = memoryview(body)[:cut_after]
-            for start in range(0, len(view), 256 * 1024):
-                self.writer.write(view[start : start + 256 * 1024])
-                await self.writer.drain()
-        await self.writer.drain()
+        """Send a reply; or its head and no more than *cut_after* bytes, and close the connection."""
+        reply = Answer(status, body, self.server.dated(headers or {}), declared)
+        await self.wire.send(reply.head("GET"))
+        for start in range(0, len(body[:cut_after]), 256 * 1024):
+            await self.wire.send(body[:cut_after][start : start + 256 * 1024])
         if cut_after is not None:
-            self.writer.close()
-            raise ConnectionResetError
+            await self.wire.close()
+            raise EOFError
 
 
-Action = Callable[[Connection, Received], Awaitable[bool]]
-"""Answers one request; returns False to let the store answer it all the same."""
+class _Kept(Connection):
+    """Keeps the reply of the store, which a fault may spoil before it is sent."""
+
+    kept: Answer | None = None
+
+    async def reply(
+        self, status: int, body: bytes = b"", headers: dict[str, str] | None = None, **_unused: object
+    ) -> None:
+        assert not _unused, "a store answers whole"
+        lower = {name.lower(): value for name, value in self.server.dated(headers or {}).items()}
+        self.kept = Answer(status, body, lower)
+
+
+Action = Callable[[Connection, Received], Awaitable["bool | Fault"]]
+"""Answers one request; returns False to let the store answer it all the same, or the fault that it is to meet."""
 
 
 @dataclass
@@ -123,7 +151,7 @@ class _Upload:
     is_open: bool = True
 
 
-class HttpServer:
+class HttpServer(FaultServer):
     """Use it as an async context manager.
 
     Attributes:
@@ -131,20 +159,19 @@ class HttpServer:
         requests: Everything that came.
         uploads: Multipart uploads by id, open or not.
         aborted: Ids of those that were aborted.
-        connections: How many were accepted.
         active: Requests being answered now; ``most_active`` the highest it was.
         with_checksums: Whether replies state ``x-amz-checksum-crc32c``.
         delay: Seconds before every reply of the store.
         clock: What the ``Date`` header says, seconds since 1970; None: the time.
     """
 
+    requests: list[Received]  # type: ignore[assignment]
+
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
-        self._tls = tls
+        super().__init__(tls=tls)
         self.objects: dict[str, bytes] = {}
-        self.requests: list[Received] = []
         self.uploads: dict[str, _Upload] = defaultdict(_Upload)
         self.aborted: list[str] = []
-        self.connections = 0
         self.active = 0
         self.most_active = 0
         self.with_checksums = False
@@ -152,91 +179,71 @@ class HttpServer:
         self.clock: float | None = None
         self.etags: dict[str, str] = {}
         self.keep_bodies = True
-        self._scripts: dict[str, deque[Action]] = defaultdict(deque)
-        self._tasks: set[asyncio.Task[None]] = set()
-        self.open_connections = 0
-        self._server: asyncio.Server | None = None
-        self.port = 0
+        self._scripts: dict[str, deque[Action | Fault]] = defaultdict(deque)
 
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, limit=1024 * 1024, ssl=self._tls)
-        self.port = self._server.sockets[0].getsockname()[1]
-        return self
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        assert self._server is not None
-        self._server.close()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._server.wait_closed()
-
-    def url(self, target: str) -> str:
-        scheme = "http" if self._tls is None else "https"
-        return f"{scheme}://127.0.0.1:{self.port}{target}"
-
-    def script(self, path: str, *actions: Action) -> None:
-        """Let the next requests for *path* be answered by *actions*, one each; ``*`` is every path."""
+    def script(self, path: str, *actions: Action | Fault) -> None:
+        """Let the next requests for *path* meet *actions*, one each; ``*`` is every path."""
         self._scripts[path].extend(actions)
+
+    @property
+    def unused(self) -> int:
+        """How many scripted actions no request has come for."""
+        return sum(map(len, self._scripts.values()))
 
     def of(self, method: str, path: str | None = None) -> list[Received]:
         """Return the requests of a method, and of a path when given."""
         return [r for r in self.requests if r.method == method and (path is None or r.path == path)]
 
+    def dated(self, headers: dict[str, str]) -> dict[str, str]:
+        """Return *headers* with the time by this server's clock, unless they say another."""
+        if self.clock is None or "date" in map(str.lower, headers):
+            return headers
+        return {"date": formatdate(self.clock, usegmt=True), **headers}
+
     # --- connections -----------------------------------------------------------------------------------------
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        self.connections += 1
-        self.open_connections += 1
-        connection = Connection(self.connections, reader, writer, self)
-        try:
-            while await self._serve_one(connection):
-                pass
-        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            writer.close()
-            with contextlib.suppress(ConnectionError, asyncio.CancelledError, TimeoutError):
-                async with asyncio.timeout(1):
-                    await writer.drain()
-        finally:
-            writer.transport.abort()
-            with contextlib.suppress(ConnectionError, asyncio.CancelledError):
-                await writer.wait_closed()
-            self.open_connections -= 1
-            self._tasks.discard(task)
+    def saw(self, seen: Seen) -> None:
+        """Nothing: `serve_one` keeps it, with what is known of it."""
 
-    async def _serve_one(self, connection: Connection) -> bool:
+    async def serve(self, wire: Wire) -> None:
+        """Serve one connection."""
+        connection = Connection(wire, self)
         try:
-            head = await connection.reader.readuntil(b"\r\n\r\n")
-        except asyncio.IncompleteReadError:
-            return False
-        lines = head.decode("latin-1").split("\r\n")
-        method, target, _ = lines[0].split(" ")
-        headers = [(name, value.strip()) for name, _, value in (line.partition(":") for line in lines[1:] if line)]
-        request = Received(method, target, head, headers, connection=connection.number)
+            while True:
+                await self._serve_one(connection, Received(await wire.head()))
+        except ConnectionError:
+            await wire.close()  # what was written still goes out
+            raise
+
+    async def _serve_one(self, connection: Connection, request: Received) -> None:
         if self.keep_bodies:
             self.requests.append(request)
         self.active += 1
         self.most_active = max(self.most_active, self.active)
         try:
+            fault: bool | Fault = self.plan.next_for(request.seen)
             for path in (request.path, "*"):
                 if self._scripts.get(path):
-                    action = self._scripts[path].popleft()
-                    if await action(connection, request):
-                        return True
+                    scripted = self._scripts[path].popleft()
+                    fault = scripted if isinstance(scripted, Fault) else await scripted(connection, request)
                     break
-            if not request.body:
-                await connection.read_body(request)
-            if self.delay:
-                await asyncio.sleep(self.delay)
-            await self.answer(connection, request)
+            if fault is True:
+                return
+            kept = _Kept(connection.wire, self)
+
+            async def ask(seen: Seen) -> Answer:
+                if self.delay:
+                    await asyncio.sleep(self.delay)
+                await self.answer(kept, request)
+                assert kept.kept is not None
+                return kept.kept
+
+            exchange = Exchange(connection.wire, request.seen, ask, self.plan.random, clock=self.clock)
+            await go_through(exchange, fault or Fault())
+            if exchange.answer is not None and exchange.answer.closes:
+                raise EOFError
         finally:
             self.active -= 1
-        return True
 
     # --- the store -------------------------------------------------------------------------------------------
 
@@ -325,107 +332,58 @@ class HttpServer:
         )
 
 
-# --- actions -------------------------------------------------------------------------------------------------
+# --- faults, by the names that tests of the engine know them by ----------------------------------------------
 
 
-def answer(status: int, body: bytes = b"", headers: dict[str, str] | None = None) -> Action:
+def answer(status: int, body: bytes = b"", headers: dict[str, str] | None = None) -> Fault:
     """Read the request, then answer with this."""
-
-    async def action(connection: Connection, request: Received) -> bool:
-        await connection.read_body(request)
-        await connection.reply(status, body, headers)
-        return True
-
-    return action
+    return Refuse(status, body=body, headers=headers or {})
 
 
-def raw(data: bytes, *, then_close: bool = True) -> Action:
+def raw(data: bytes, *, then_close: bool = True) -> Fault:
     """Read the request, then send these bytes, whatever they are."""
-
-    async def action(connection: Connection, request: Received) -> bool:
-        await connection.read_body(request)
-        connection.writer.write(data)
-        await connection.writer.drain()
-        if then_close:
-            raise ConnectionResetError
-        return True
-
-    return action
+    return Raw(data.decode("latin-1"), closes=then_close)
 
 
-def close() -> Action:
+def close() -> Fault:
     """Read the request, then close without a word."""
-
-    async def action(connection: Connection, request: Received) -> bool:
-        await connection.read_body(request)
-        raise ConnectionResetError
-
-    return action
+    return Raw("")
 
 
-def cut_request(after: int) -> Action:
+def cut_request(after: int) -> Fault:
     """Close after reading this many bytes of the body."""
-
-    async def action(connection: Connection, request: Received) -> bool:
-        await connection.read_body(request, after)
-        raise ConnectionResetError
-
-    return action
+    return Reset(after, "up", "close")
 
 
-def cut_reply(after: int) -> Action:
+def cut_reply(after: int) -> Fault:
     """Answer as the store would, but close after this many bytes of the body."""
-
-    async def action(connection: Connection, request: Received) -> bool:
-        body = connection.server.objects[request.path]
-        await connection.reply(200, body, {"ETag": connection.server.etag(request.path)}, cut_after=after)
-        return True
-
-    return action
+    return Truncate(after)
 
 
-def stall(started: asyncio.Event | None = None) -> Action:
+def stall(started: asyncio.Event | None = None) -> Fault:
     """Read the request and never answer."""
-
-    async def action(connection: Connection, request: Received) -> bool:
-        await connection.read_body(request)
-        if started is not None:
-            started.set()
-        await asyncio.Event().wait()
-        return True
-
-    return action
+    return Stall(-1, "up", started=started)
 
 
-def early(status: int, body: bytes = b"", *, after: int = 1024) -> Action:
+def early(status: int, body: bytes = b"", *, after: int = 1024) -> Fault:
     """Answer before the body is there, then read no more of it."""
-
-    async def action(connection: Connection, request: Received) -> bool:
-        await connection.read_body(request, after)
-        await connection.reply(status, body)
-        await asyncio.Event().wait()
-        return True
-
-    return action
+    return Refuse(status, body=body, early=True, reads=after)
 
 
-def ignore_range() -> Action:
+def ignore_range() -> Fault:
     """Answer with the whole object whatever range was asked for."""
+    return IgnoreRange()
 
-    async def action(connection: Connection, request: Received) -> bool:
-        body = connection.server.objects[request.path]
-        await connection.reply(200, body, {"ETag": connection.server.etag(request.path)})
-        return True
+
+def lose_reply(*, method: str = "", query: str = "") -> Action:
+    """Do as asked, then close without a word; other requests than those meant are answered."""
+
+    async def action(connection: Connection, request: Received) -> bool | Fault:
+        return Lost("close") if method in {"", request.method} and query in request.target else False
 
     return action
 
 
-def reply_then_close() -> Action:
+def reply_then_close() -> Fault:
     """Let the store answer, then close the connection although it may be kept."""
-
-    async def action(connection: Connection, request: Received) -> bool:
-        await connection.read_body(request)
-        await connection.server.answer(connection, request)
-        raise ConnectionResetError
-
-    return action
+    return HangUp()

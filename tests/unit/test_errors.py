@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import inspect
 import pickle
+import re
 
 import pytest
 
@@ -125,3 +126,23 @@ def test_errors_of_the_operating_system_become_the_end_they_concern(number: int,
     error = os_error(OSError(number, "reason"), role, source="a", destination="b")  # type: ignore[arg-type]
     assert type(error) is expected
     assert "reason" in str(error)
+
+
+def test_the_code_is_the_class_and_the_word_is_the_server_s() -> None:
+    """Whatever a server calls it: reports of two services count the same refusals under the same word."""
+    error = response_error(403, "no", code="AccessDenied")
+    assert (error.code, error.server_code) == ("permission_denied", "AccessDenied")
+    assert (errors.server_code_of(error), errors.word_of(error)) == ("AccessDenied", "AccessDenied")
+    plain = response_error(403, "no", code="permission_denied")  # says nothing that the class does not
+    assert (plain.code, plain.server_code, errors.word_of(plain)) == ("permission_denied", None, "permission_denied")
+    assert errors.server_code_of(SourceNotFound("gone")) is None
+    assert errors.word_of(SourceNotFound("gone")) == "source_not_found"
+
+
+@pytest.mark.parametrize("sent", ["x" * 100_000, "a\nb\x1b[31m", "Ünknown <tag>", "a b"])
+def test_a_word_of_a_server_is_short_and_plain(sent: str) -> None:
+    """It becomes a key of counts and an attribute of traces: no server chooses how long or how wild."""
+    word = response_error(400, "no", code=sent).server_code
+    assert word is not None
+    assert len(word) == min(len(sent), 64)
+    assert re.fullmatch(r"[A-Za-z0-9._:-]+", word)

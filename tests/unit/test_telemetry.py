@@ -86,7 +86,7 @@ async def test_runs_and_large_objects_are_spans(server: HttpServer, tmp_path: Pa
     (tmp_path / "big").write_bytes(bytes(3 * MiB))
     server.objects["/got"] = bytes(3 * MiB)
     server.script("/o", answer(503))
-    server.script("/denied", answer(403))
+    server.script("/denied", answer(403, f"<Error><Code>{SECRET}</Code></Error>".encode()))
     transfers = [
         Upload(tmp_path / "small", PutTarget(server.url(f"/o?sig={SECRET}"))),
         Upload(tmp_path / "small", PutTarget(server.url(f"/denied?sig={SECRET}"))),

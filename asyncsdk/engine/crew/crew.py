@@ -128,6 +128,11 @@ class Crew:
                 self.start()
         return self._state == "up"
 
+    def wait_no_longer(self) -> None:
+        """Let what waits for a server that is out fail, see `Origins.wait_no_longer`."""
+        for member in self._ready():
+            member.send(("wait_no_longer",))
+
     def idle_places(self) -> int:
         """Return how many more transfers workers would have in flight if they were given them."""
         return sum(max(0, member.slots - member.load) for member in self._ready())
@@ -280,7 +285,7 @@ class Crew:
         member = Member(number, slots, config.large_objects, self._on_message, self._on_end)
         self._members[number] = member
         level = logging.getLogger("asyncsdk").getEffectiveLevel()
-        self._spawn(self._begin(member, ("hello", config, self._limits.health.patience, member.mark, level)))
+        self._spawn(self._begin(member, ("hello", config, member.mark, level)))
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(coroutine)
@@ -308,7 +313,8 @@ class Crew:
             sinks = [sink for shift in self._shifts.values() for sink in shift.sinks_of(member)]
             if sinks:
                 kept = {path for shift in self._shifts.values() for path in shift.kept_of(member)}
-                await self._threads.run(remove_leftovers, member.mark, sinks, kept)
+                folders = {os.path.dirname(sink) for sink in sinks}  # noqa: PTH120  # as sinks name them
+                await self._threads.run(remove_leftovers, {member.mark}, folders, kept)
         finally:
             self._is_over(member, how)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import secrets
 import signal
 import subprocess
 import sys
@@ -16,16 +15,21 @@ from typing import Any
 
 from asyncsdk.engine.crew.channel import Channel
 from asyncsdk.engine.crew.shares import Share
+from asyncsdk.engine.temporaries import worker_mark
 from asyncsdk.errors import ConfigError
 from asyncsdk.transport.threads import Threads
 
 __all__ = ["Member", "check_system"]
 
 _BOOTSTRAP = (
-    "import json, signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); sys.path[:] = json.loads(sys.argv[1]); "
+    "import json, signal, sys; "
+    "[signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]; "
+    "sys.path[:] = json.loads(sys.argv[1]); "
     "from asyncsdk.engine.crew.worker import main; main()"
 )
-"""A worker imports from where its parent does, and nothing from the folder it happens to stand in."""
+"""A worker takes no notice of signals that ask a program to end: its parent gets them too, and then ends the pipe, upon
+which workers clean up. (Whoever sends SIGTERM to all processes of a service would else see each of them replaced.) It
+imports from where its parent does, and nothing from the folder it happens to stand in."""
 
 _PIPE_BYTES = 1024 * 1024
 """Room in a pipe, where the system lets us choose: a batch of rows fits, so that neither side waits for the other."""
@@ -82,7 +86,7 @@ class Member:
         self.number = number
         self.slots = slots
         self.large_slots = large_slots
-        self.mark = secrets.token_hex(6)
+        self.mark = worker_mark()
         self.is_ready = False
         self.is_wanted = True
         self.caution = 0
@@ -178,8 +182,12 @@ def _spawn() -> tuple[subprocess.Popen[bytes], int, int]:
         flags = ["-P", "-X", f"utf8={sys.flags.utf8_mode}"]
         flags += ["-I"] * sys.flags.isolated + ["-E"] * sys.flags.ignore_environment
         places = json.dumps([path or os.getcwd() for path in sys.path])  # noqa: PTH109  # text is what is sent
+        # In a session of its own: Ctrl-C at the terminal would end an interpreter that has only begun.
         process = subprocess.Popen(  # noqa: S603  # our own interpreter and our own words
-            [sys.executable, *flags, "-c", _BOOTSTRAP, places], stdin=its_input, stdout=its_output
+            [sys.executable, *flags, "-c", _BOOTSTRAP, places],
+            stdin=its_input,
+            stdout=its_output,
+            start_new_session=True,
         )
     except BaseException:  # whatever it was, no descriptor stays open; then raised again
         _close(ours)

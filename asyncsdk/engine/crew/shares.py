@@ -80,7 +80,8 @@ def has_rates(limits: Limits) -> bool:
 def worker_config(config: TransferConfig, number: int, memory_bytes: int) -> TransferConfig:
     """Return the settings of worker *number*: those of the engine, with its shares in place of the whole.
 
-    How long a run may take is for the parent to see to; limits per second are told when there are some.
+    How long a run may take, and how much may fail in it, is for the parent to see to; limits per second are told when
+    there are some.
 
     Args:
         memory_bytes: The parent's budget. It keeps all of it, for what needs memory stays with it: streams, and
@@ -98,6 +99,7 @@ def worker_config(config: TransferConfig, number: int, memory_bytes: int) -> Tra
         bandwidth=None,
         requests_per_second=None,
         deadline_seconds=None,
+        max_failures=None,
         large_objects=share_out(config.large_objects, count)[number],
         memory_bytes=max(memory_bytes // (_MEMORY_SHARE * count), config.part_size),
         max_pending=_UNBOUNDED,

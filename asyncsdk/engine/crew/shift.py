@@ -15,6 +15,8 @@ from asyncsdk.engine.crew.processes import Member
 from asyncsdk.engine.crew.wire import (
     can_cross,
     error_of,
+    kept,
+    note_crash,
     noted,
     outcome_of,
     pack_end,
@@ -28,7 +30,6 @@ from asyncsdk.engine.performing import is_large
 from asyncsdk.engine.transfers import Download, Outcome, Upload, describe_source, describe_target
 from asyncsdk.engine.waits import WaitReason
 from asyncsdk.errors import AsyncSDKError, ConfigError, TransferError, WorkerCrashed
-from asyncsdk.targets import MultipartTarget
 
 if TYPE_CHECKING:
     from asyncsdk.engine.crew.crew import Crew
@@ -122,11 +123,11 @@ class Shift:
 
     def put(self, transfer: Upload | Download) -> None:
         """Queue *transfer*."""
-        if isinstance(transfer, Upload) and isinstance(transfer.target, MultipartTarget) and transfer.resume is None:
-            # A worker that makes the object and is killed before it says so leaves the next one an upload that is gone.
-            transfer.resume = Resume(keeps_parts=False)
         self._last += 1
         given = Given(self._last, transfer, is_large(transfer, self._config))
+        if given.is_large and isinstance(transfer, Upload) and transfer.resume is None:
+            # A worker that is killed leaves the next one an upload that is begun, or gone because the object was made.
+            transfer.resume = Resume(keeps_parts=False)
         self._given[given.number] = given
         (self._large if given.is_large else self._small).append(given)
         self._crew.wake()
@@ -256,8 +257,8 @@ class Shift:
                 self._counted[member] -= outcome.size_bytes
             self._finish(outcome)
 
-    def renew(self, member: Member, asked: int, number: int, first_part: int) -> None:
-        """Ask the feed for what a worker needs, and answer it."""
+    def renew(self, member: Member, asked: int, number: int, first_part: int | None) -> None:
+        """Ask the feed for what a worker needs, and answer it; without *first_part*, when all that it noted is kept."""
         given = self._given.get(number)
         if given is not None and not self._is_over:
             ask = partial(self._renew, member, asked, given.transfer, first_part)
@@ -265,10 +266,13 @@ class Shift:
             self._asking.add(task)
             task.add_done_callback(self._asking.discard)
 
-    async def _renew(self, member: Member, asked: int, transfer: Upload | Download, first_part: int) -> None:
+    async def _renew(self, member: Member, asked: int, transfer: Upload | Download, first_part: int | None) -> None:
         fresh, error = None, None
         try:
-            fresh = await renewed(self._feed, transfer, first_part=first_part)
+            if first_part is None:
+                await kept(transfer)
+            else:
+                fresh = await renewed(self._feed, transfer, first_part=first_part)
             if fresh is not None:
                 self._meter.watch.renewed(transfer.name, first_part or 1)
         except AsyncSDKError as refused:
@@ -336,6 +340,8 @@ class Shift:
         """Queue again what *member* held when it ended, or fail what was in too many crashes."""
         for given in self._drop(member):
             given.crashes += is_crash
+            if is_crash:
+                note_crash(given.transfer)
             if self._is_over:
                 self._left.append(given.transfer)
                 continue

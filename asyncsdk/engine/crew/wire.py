@@ -8,7 +8,7 @@ Rows hold signed URLs: nothing here writes one into an error or a log.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,12 +20,15 @@ from asyncsdk.engine.transfers import Download, Outcome, Upload
 from asyncsdk.engine.work import SMALL_BYTES
 from asyncsdk.errors import AsyncSDKError
 from asyncsdk.targets import FileTarget, FormTarget, Origin, PutTarget, Target, UrlOrigin
+from asyncsdk.transport.base import is_conditional
 
 __all__ = [
     "CauseElsewhere",
     "can_cross",
     "end_of",
     "error_of",
+    "kept",
+    "note_crash",
     "noted",
     "outcome_of",
     "pack_end",
@@ -37,6 +40,7 @@ __all__ = [
 
 Row = tuple[Any, ...]
 Note = Callable[..., None]
+Flush = Callable[[int], Awaitable[None]]
 
 
 class CauseElsewhere(Exception):
@@ -71,26 +75,32 @@ def pack_transfer(number: int, transfer: Upload | Download) -> Row:
         resume = transfer.resume
         known = None
         if resume is not None:
-            known = (resume.upload_id, resume.part_size, tuple(resume.parts), resume.keeps_parts)
+            identity = None if resume.identity is None else tuple(resume.identity)
+            facts = (resume.upload_id, resume.part_size, tuple(resume.parts), resume.may_leave)
+            known = (*facts, identity, resume.flush is not None, resume.may_be_there)
         return (number, where, name, transfer.size_bytes, transfer.crc32c, pack_end(transfer.target), known)
     received = transfer.received
-    there = None if received is None else (received.unfinished, dict(received.ranges))
+    there = None if received is None or not received.may_leave else (received.unfinished, dict(received.ranges))
     return (number, str(transfer.sink), str(transfer.name), pack_end(transfer.origin), there, transfer.wants_identity)
 
 
-def transfer_of(row: Row, note: Note) -> Upload | Download:
+def transfer_of(row: Row, note: Note, flush: Flush) -> Upload | Download:
     """Return the transfer of a row; its key is the number.
 
     Args:
         note: Called with the number when there is something to be remembered of it: what, and the facts; see `noted`.
+        flush: Called with the number when what was noted of it must have been kept, if anybody keeps it.
     """
     if len(row) == 7:
         number, source, name, size, crc32c, target, known = row
         resume = None
         if known is not None:
-            upload_id, part_size, parts, keeps_parts = known
+            upload_id, part_size, parts, keeps_parts, identity, is_kept, may_be_there = known
             on_begin, on_part = partial(note, number, "begin"), partial(note, number, "part")
-            resume = Resume(upload_id, part_size, parts, on_begin, on_part, keeps_parts)
+            resume = Resume(upload_id, part_size, parts, on_begin, on_part, keeps_parts, identity)
+            resume.may_be_there = may_be_there
+            if is_kept:
+                resume.flush = partial(flush, number)
         return Upload(source, end_of(target), size, crc32c, number, name or "", resume)
     number, sink, name, origin, there, wants_identity = row
     received = None
@@ -136,6 +146,20 @@ def noted(transfer: Upload | Download, what: str, facts: tuple[Any, ...]) -> Non
         received.add(number, size, crc32c)
     else:
         received.end()
+
+
+def note_crash(transfer: Upload | Download) -> None:
+    """Where an upload only takes what is new, remember that it may be there already."""
+    if isinstance(transfer, Upload) and is_conditional(getattr(transfer.target, "headers", {})):
+        if transfer.resume is None:
+            transfer.resume = Resume(keeps_parts=False)
+        transfer.resume.may_be_there = True
+
+
+async def kept(transfer: Upload | Download) -> None:
+    """Return when a kill loses nothing of what was noted for *transfer*, if somebody keeps it."""
+    if isinstance(transfer, Upload) and transfer.resume is not None and transfer.resume.flush is not None:
+        await transfer.resume.flush()
 
 
 def pack_end(end: Target | Origin | None) -> Any:

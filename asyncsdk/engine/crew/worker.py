@@ -26,7 +26,7 @@ from asyncsdk.engine.feed import ANOTHER_UPLOAD
 from asyncsdk.engine.meter import Meter
 from asyncsdk.engine.progress import Progress
 from asyncsdk.engine.run import Run
-from asyncsdk.engine.sinks import use_mark
+from asyncsdk.engine.temporaries import use_mark
 from asyncsdk.engine.transfers import Download, Outcome, Transfer, Upload
 from asyncsdk.engine.waits import WaitReason
 from asyncsdk.engine.watching import Watch
@@ -96,10 +96,16 @@ class _Rows:
         while not self._waiting:
             self._news.clear()
             await self._news.wait()
-        return [transfer_of(self._waiting.popleft(), self._note) for _ in range(min(want, len(self._waiting)))]
+        return [
+            transfer_of(self._waiting.popleft(), self._note, self._flush) for _ in range(min(want, len(self._waiting)))
+        ]
 
     def _note(self, number: int, what: str, *facts: object) -> None:
         self._channel.send(("note", self._number, number, what, facts))
+
+    async def _flush(self, number: int) -> None:
+        """Return when the parent has kept what was noted of a transfer."""
+        await self._ask(number, None)
 
     async def replace(self, transfer: Upload) -> Target | None:
         fresh = await self.renew(transfer, first_part=ANOTHER_UPLOAD)
@@ -107,21 +113,25 @@ class _Rows:
         return fresh
 
     async def renew(self, transfer: Upload | Download, *, first_part: int = 1) -> Target | Origin | None:
+        result: Target | Origin | None = end_of(await self._ask(transfer.key, first_part))
+        return result
+
+    async def _ask(self, number: int, first_part: int | None) -> Any:
+        """Return the parent's answer to a question, see `Shift.renew`; raises the error that it had."""
         self._renewed += 1
         asked = self._renewed
         self._renewals[asked] = future = asyncio.get_running_loop().create_future()
-        self._channel.send(("renew", self._number, asked, transfer.key, first_part))
+        self._channel.send(("renew", self._number, asked, number, first_part))
         try:
             fresh, error = await future
         finally:
             del self._renewals[asked]
         if error is not None:
             raise error_of(error)
-        result: Target | Origin | None = end_of(fresh)
-        return result
+        return fresh
 
     def renewed(self, asked: int, fresh: Any, error: Any) -> None:
-        """Take the parent's answer to a question of `renew`."""
+        """Take the parent's answer to a question of `renew` or `_flush`."""
         future = self._renewals.get(asked)
         if future is not None and not future.done():
             future.set_result((fresh, error))
@@ -170,20 +180,11 @@ class _Rows:
 
 
 class _Engine(Engine):
-    """An engine with a share of the slots, and the patience of the whole.
-
-    Args:
-        patience: How many must have found no connection before the network counts as down; with that of its few slots
-            a worker would give up far earlier than one process does.
-    """
-
-    def __init__(self, config: TransferConfig, patience: int) -> None:
-        super().__init__(config)
-        self.limits.health.patience = patience
+    """An engine with a share of the slots."""
 
     def count(self, rows: _Rows) -> Run:
-        """Run *rows*, counted by its own meter."""
-        return Run(self._open, rows, rows.meter, None)
+        """Run *rows*, counted by its own meter; the parent decides when too much has failed."""
+        return Run(self._open, rows, rows.meter, None, may_end_early=False)
 
 
 class _Worker:
@@ -233,20 +234,23 @@ class _Worker:
             case ("share", share):
                 assert self._engine is not None
                 share.apply(self._engine.limits)
+            case ("wait_no_longer",):
+                assert self._engine is not None
+                self._engine.limits.origins.wait_no_longer()
             case ("folder", path):
                 _follow(path)
-            case ("hello", config, patience, mark, level):
-                self._begin(config, patience, mark, level)
+            case ("hello", config, mark, level):
+                self._begin(config, mark, level)
             case _:  # of another release: this one was installed while the parent ran; better a crash than a deaf ear
                 raise ValueError(f"a worker process of this release does not know the message {message[0]!r}")
 
-    def _begin(self, config: TransferConfig, patience: int, mark: str, level: int) -> None:
+    def _begin(self, config: TransferConfig, mark: str, level: int) -> None:
         logger = logging.getLogger("asyncsdk")
         logger.setLevel(level)
         logger.addHandler(_ToParent(self._channel, self._loop))
         logger.propagate = False
         use_mark(mark)
-        self._engine = _Engine(config, patience)
+        self._engine = _Engine(config)
         # What was imported lives as long as this process: no collection needs to look at it again.
         gc.collect()
         gc.freeze()

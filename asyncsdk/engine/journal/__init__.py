@@ -4,6 +4,7 @@ One file for each run below ``ASYNCSDK_HOME/journal``. It holds digests of names
 platform calls bytes on their way; never a URL, a header or a token.
 """
 
+from asyncsdk.engine.journal.clearing import Clearing
 from asyncsdk.engine.journal.entries import Entry, Finished, Identity, digest_of
 from asyncsdk.engine.journal.journal import Journal
 from asyncsdk.engine.journal.large import LargeState
@@ -11,6 +12,7 @@ from asyncsdk.engine.journal.owners import boot_number
 from asyncsdk.engine.journal.records import RunRecord, RunSummary, journal_folder
 
 __all__ = [
+    "Clearing",
     "Entry",
     "Finished",
     "Identity",

@@ -11,12 +11,13 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from asyncsdk.engine.journal.claims import is_given_up, owner_of
+from asyncsdk.engine.journal.locks import RunLock
 from asyncsdk.engine.journal.records import RunSummary
 from asyncsdk.engine.journal.schema import SUFFIX, connect, is_damage, read_facts, remove
-from asyncsdk.engine.journal.store import owner_of
 from asyncsdk.errors import ConfigError, Conflict, JournalCorrupt, NotFound, os_errors
 
-__all__ = ["Forgotten", "forget", "summaries", "summary", "tidy", "unfinished_files"]
+__all__ = ["Forgotten", "all_unfinished_files", "forget", "summaries", "summary", "tidy", "unfinished_files"]
 
 _logger = logging.getLogger("asyncsdk.journal")
 
@@ -67,13 +68,25 @@ def forget(folder: Path, run_id: str) -> Forgotten:
         DestinationUnwritable: A half-received file cannot be removed; then the journal is still there.
     """
     path = _find(folder, run_id)
+    lock = RunLock.take(path)
+    if lock is None:
+        with suppress(JournalCorrupt):
+            _check_stopped(_summary(path))
+        raise Conflict(f"{path.name.removesuffix(SUFFIX)} is under way; stop it first")
+    try:
+        return _forget(path, lock)
+    finally:
+        lock.release()
+
+
+def _forget(path: Path, lock: RunLock) -> Forgotten:
     name = path.name.removesuffix(SUFFIX)
     try:
         with suppress(JournalCorrupt):  # looked at once more below: what is under way is not waited for
-            _check_stopped(_summary(path))
+            _check_stopped(_summary(path, lock))
         with closing(connect(path)) as connection:
             connection.execute("BEGIN IMMEDIATE")
-            found = _read(path, connection)
+            found = _read(path, connection, lock)
             _check_stopped(found)
             for file in _unfinished(connection):
                 with os_errors(
@@ -104,6 +117,19 @@ def unfinished_files(path: Path) -> list[Path]:
         return _unfinished(connection)
 
 
+def all_unfinished_files(folder: Path) -> frozenset[str] | None:
+    """Return the half-received files that any journal knows; None: one of them cannot be asked, a later release's."""
+    found: set[str] = set()
+    for path in _files(folder):
+        try:
+            found.update(map(str, unfinished_files(path)))
+        except (sqlite3.Error, UnicodeDecodeError, ConfigError) as error:
+            # What a damaged one had begun nobody goes on with; nor is there anything of a run that has just ended.
+            if not is_damage(error) and path.exists():
+                return None
+    return frozenset(found)
+
+
 def _unfinished(connection: sqlite3.Connection) -> list[Path]:
     rows = connection.execute("SELECT facts, checksum FROM large").fetchall()
     files = [_unfinished_file(read_facts(*row)) for row in rows]
@@ -126,19 +152,34 @@ def _unfinished_file(facts: Mapping[str, Any] | None) -> Path | None:
 
 
 def tidy(folder: Path) -> None:
-    """Remove journals, and what was set aside of them, that nobody wrote to for 30 days."""
+    """Remove journals, and what was set aside of them, that nobody wrote to for 30 days; and locks of no journal."""
     oldest = time.time() - _KEPT_SECONDS
     for path in [*_files(folder), *folder.glob("*.damaged-*")]:
         if _written_at(path) < oldest:
             try:
-                for file in unfinished_files(path) if path.name.endswith(SUFFIX) else ():
-                    file.unlink(missing_ok=True)
+                if not path.name.endswith(SUFFIX):
+                    remove(path)
+                elif (lock := RunLock.take(path)) is not None:
+                    try:
+                        _tidy_away(path)
+                    finally:
+                        lock.release()
             except OSError as error:  # closed to us by now; what is under way has its journal all the same
                 _logger.info("%s: not tidied away: %s", path, error)
-                continue
-            except (sqlite3.Error, UnicodeDecodeError, ConfigError):
-                pass  # damaged, or of a later release: nobody can say what it had begun
-            remove(path)
+    for path in (file.with_name(file.name.removesuffix("-lock")) for file in folder.glob(f"*{SUFFIX}-lock")):
+        if not path.exists():
+            with suppress(OSError):  # closed to us by now
+                if (lock := RunLock.take(path)) is not None:  # else it is being made
+                    lock.release()  # removes its file: its process was killed while it made or removed the journal
+
+
+def _tidy_away(path: Path) -> None:
+    try:
+        for file in unfinished_files(path):
+            file.unlink(missing_ok=True)
+    except (sqlite3.Error, UnicodeDecodeError, ConfigError):
+        pass  # damaged, or of a later release: nobody can say what it had begun
+    remove(path)
 
 
 def _files(folder: Path) -> list[Path]:
@@ -166,10 +207,10 @@ def _find(folder: Path, run_id: str) -> Path:
     return found[0]
 
 
-def _summary(path: Path) -> RunSummary:
+def _summary(path: Path, lock: RunLock | None = None) -> RunSummary:
     try:
         with closing(connect(path, read_only=True)) as connection:
-            return _read(path, connection)
+            return _read(path, connection, lock)
     except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
         if not path.exists():
             raise NotFound(f"{path.name.removesuffix(SUFFIX)} has just ended") from error
@@ -178,7 +219,7 @@ def _summary(path: Path) -> RunSummary:
         raise JournalCorrupt(path, f"cannot be read: {error}") from error
 
 
-def _read(path: Path, connection: sqlite3.Connection) -> RunSummary:
+def _read(path: Path, connection: sqlite3.Connection, lock: RunLock | None) -> RunSummary:
     row = connection.execute("SELECT record, checksum, state, owner, started_at, updated_at FROM run").fetchone()
     record: dict[str, Any] | None = None if row is None else read_facts(row[0], row[1])
     if record is None:
@@ -187,7 +228,7 @@ def _read(path: Path, connection: sqlite3.Connection) -> RunSummary:
     if not isinstance(updated_at, int):
         raise sqlite3.DatabaseError("the row of its run cannot be read")
     holder = owner_of(owner)
-    if holder is not None and holder.is_gone(silent_seconds=time.time() - updated_at / 1000):
+    if holder is not None and is_given_up(path, holder, updated_at, lock=lock):
         holder, state = None, "killed"
 
     def count(expression: str, table: str) -> int:

@@ -23,11 +23,13 @@ __all__ = [
     "digest_of",
     "is_final_page",
     "key_of",
+    "key_of_digest",
     "pack_digests",
     "pack_page",
     "read_row",
-    "rows_of_page",
-    "unpack_keys",
+    "records_of_page",
+    "row_of_record",
+    "unpack_digests",
 ]
 
 _MAGIC = b"AJP1"
@@ -37,6 +39,7 @@ _HEAD = struct.Struct("<4sHI")
 _SUM = struct.Struct("<I")
 _KEY = struct.Struct("<q")
 _MAX_RECEIPT = 1024
+_EMPTY = blake2b(digest_size=8)
 
 
 class Identity(NamedTuple):
@@ -89,7 +92,9 @@ def digest_of(name: str) -> bytes:
     Two of ten million names have the same ones with a probability of 3 in a million; the later one then counts, and its
     identity does not fit the other.
     """
-    return blake2b(name.encode("utf-8", "surrogateescape"), digest_size=8).digest()
+    digest = _EMPTY.copy()  # a third cheaper than making one with its size
+    digest.update(name.encode("utf-8", "surrogateescape"))
+    return digest.digest()
 
 
 def key_of(name: str) -> int:
@@ -113,12 +118,18 @@ def pack_page(finished: Sequence[Finished], boot: int, *, is_final: bool = False
     if receipt_bytes > _MAX_RECEIPT:
         raise ValueError(f"a receipt has at most {_MAX_RECEIPT} bytes, not {receipt_bytes}")
     pack = _record(receipt_bytes).pack
-    parts = [_HEAD.pack(_FINAL_MAGIC if is_final else _MAGIC, receipt_bytes, len(finished))]
-    parts += [
-        pack(digest, size_bytes, mtime_ns, inode, crc32c, boot, len(receipt), receipt)
-        for digest, (size_bytes, mtime_ns, inode), crc32c, receipt in finished
-    ]
-    data = b"".join(parts)
+    try:
+        records = [
+            pack(digest, size_bytes, mtime_ns, inode, crc32c, boot, len(receipt), receipt)
+            for digest, (size_bytes, mtime_ns, inode), crc32c, receipt in finished
+        ]
+    except struct.error:  # a time after the year 2262, which a page has no room for: that object is not kept
+        fitting = [one for one in finished if -(2**63) <= one[1][1] < 2**63]
+        if len(fitting) == len(finished):
+            raise
+        return pack_page(fitting, boot, is_final=is_final)
+    head = _HEAD.pack(_FINAL_MAGIC if is_final else _MAGIC, receipt_bytes, len(finished))
+    data = head + b"".join(records)
     return data + _SUM.pack(_crc(data))
 
 
@@ -127,8 +138,8 @@ def is_final_page(page: bytes) -> bool:
     return page.startswith(_FINAL_MAGIC)
 
 
-def rows_of_page(page: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield key and row of every record of *page*; nothing when it is damaged."""
+def records_of_page(page: bytes) -> Iterator[bytes]:
+    """Yield the records of *page*, each of which begins with a digest; nothing when it is damaged."""
     if len(page) < _HEAD.size + _SUM.size:
         return
     magic, receipt_bytes, count = _HEAD.unpack_from(page)
@@ -139,8 +150,17 @@ def rows_of_page(page: bytes) -> Iterator[tuple[int, bytes]]:
     if end != _HEAD.size + count * record.size or not _is_sound(page):
         return
     for start in range(_HEAD.size, end, record.size):
-        raw = page[start : start + record.size]
-        yield _KEY.unpack_from(raw)[0], raw[_KEY.size :] + _SUM.pack(_crc(raw))
+        yield page[start : start + record.size]
+
+
+def row_of_record(record: bytes) -> bytes:
+    """Return what is kept of a record beside its key."""
+    return record[_KEY.size :] + _SUM.pack(_crc(record))
+
+
+def key_of_digest(digest: bytes) -> int:
+    """Return a digest as SQLite keeps integers."""
+    return int.from_bytes(digest, "little", signed=True)
 
 
 def pack_digests(digests: Iterable[bytes]) -> bytes:
@@ -149,11 +169,11 @@ def pack_digests(digests: Iterable[bytes]) -> bytes:
     return data + _SUM.pack(_crc(data))
 
 
-def unpack_keys(data: bytes) -> Iterator[int]:
-    """Yield the keys that the digests in *data* are; none when it is damaged."""
+def unpack_digests(data: bytes) -> Iterator[bytes]:
+    """Yield the digests in *data*; none when it is damaged."""
     if len(data) % _KEY.size == _SUM.size and _is_sound(data):
-        for (key,) in _KEY.iter_unpack(data[: -_SUM.size]):
-            yield key
+        for start in range(0, len(data) - _SUM.size, _KEY.size):
+            yield data[start : start + _KEY.size]
 
 
 def read_row(key: int, row: bytes, *, is_settled: bool) -> Entry | None:

@@ -1,7 +1,8 @@
 """The journal of one run, as feeds and transfers use it: asynchronous, one thread behind it, never in the way.
 
-Nothing is made before there is something to keep, and what cannot be kept ends no transfer: a disk that is full or a
-file that is damaged is said once in the log, and the run goes on as it would without a journal.
+Nothing is made before there is something to keep, and what cannot be kept ends no transfer: a disk that is full, a file
+that is damaged or another run that has the journal is said once in the log, and the run goes on as it would without
+one. Every minute it is tried again.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import asyncio
 import logging
 import os
 import sqlite3
+import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
@@ -17,21 +19,24 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-import anyio
-
-from asyncsdk.engine.journal.catalogue import tidy
+from asyncsdk.engine.journal.catalogue import all_unfinished_files, tidy, unfinished_files
+from asyncsdk.engine.journal.claims import InUse, give_up
 from asyncsdk.engine.journal.entries import Entry, Finished
 from asyncsdk.engine.journal.large import LargeState
 from asyncsdk.engine.journal.records import RunRecord, journal_folder
 from asyncsdk.engine.journal.schema import SUFFIX, is_damage, set_aside
 from asyncsdk.engine.journal.sorting import TakingUp
-from asyncsdk.engine.journal.store import InUse, KnownPart, Store
+from asyncsdk.engine.journal.store import KnownPart, Store
+from asyncsdk.engine.journal.waiting import through
 from asyncsdk.errors import ConfigError
 from asyncsdk.transport.threads import Threads
 
 __all__ = ["Journal"]
 
 _HEARTBEAT_SECONDS = 60.0
+
+_AGAIN_SECONDS = 60.0
+"""After which a journal that could not be kept is tried again: a disk has room again, another run has ended."""
 
 _logger = logging.getLogger("asyncsdk.journal")
 
@@ -41,6 +46,9 @@ _NOTED_SECONDS = 0.02
 T = TypeVar("T")
 
 Describe = Callable[[Sequence[Any]], Iterable[Finished]]
+
+OnChange = Callable[[bool, str], None]
+"""Told whether the journal is kept from now on, and why."""
 
 
 def _as_they_are(things: Sequence[Any]) -> Iterable[Finished]:
@@ -55,16 +63,28 @@ class Journal:
     Attributes:
         record: The run.
         has_entries: Whether something is known from before; else there is nothing to look up.
+        started_at: When an earlier process began the run, milliseconds since 1970 UTC; None: none did, as far as is
+            known.
+        earlier_marks: In the names of temporary files of processes that were killed while they worked on the run.
+        sessions: How often it was begun to be kept: what was told in an earlier session may not be there any more.
     """
 
-    def __init__(self, home: Path, record: RunRecord) -> None:
+    def __init__(self, home: Path, record: RunRecord, on_change: OnChange | None = None) -> None:
         self.record = record
         self.has_entries = False
+        self.started_at: int | None = None
+        self.earlier_marks: tuple[str, ...] = ()
+        self.sessions = 1
         self._folder = journal_folder(home)
         self._path = self._folder / f"{record.run_id}{SUFFIX}"
         self._threads = Threads(1)  # SQLite's connection is used by one thread at a time, in the order of the calls
         self._store: Store | None = None
+        self._on_change = on_change
         self._is_off = False
+        self._is_ended = False
+        self._was_lost = False
+        self._is_told = False  # that it is not kept
+        self._again: asyncio.TimerHandle | None = None
         self._pid = os.getpid()
         self._heartbeat: asyncio.TimerHandle | None = None
         self._describe: Describe = _as_they_are
@@ -79,23 +99,34 @@ class Journal:
         self._loop = asyncio.get_running_loop()
 
     @classmethod
-    async def open(cls, home: Path, record: RunRecord, *, on_begin: Callable[[int], None] | None = None) -> Journal:
+    async def open(
+        cls,
+        home: Path,
+        record: RunRecord,
+        *,
+        on_begin: Callable[[int], None] | None = None,
+        on_change: OnChange | None = None,
+    ) -> Journal:
         """Return the journal of *record* in the folder *home*, taken over when a process that is gone has left one.
 
-        While another process works at the same run its journal is left alone, and this run keeps none. Putting in order
+        While another run works at the same its journal is left alone, and this run keeps none. Putting in order
         what the other one left takes some seconds for a million objects; cancelling the call ends that and changes
         nothing.
 
         Args:
             on_begin: Called in the event loop, before that, with their number.
+            on_change: Called in the event loop when it cannot be kept, and when it can again: must neither block nor
+                raise.
 
         Raises:
             ConfigError: There is one, of a later release.
         """
-        journal = cls(home, record)
+        journal = cls(home, record, on_change)
         if os.path.exists(journal._path):  # noqa: PTH110  # one look, 2 us: most runs have none
             await journal._take_up(on_begin)
-            journal.has_entries = journal._store is not None and journal._store.has_entries
+            if (store := journal._store) is not None:
+                journal.has_entries, journal.started_at = store.has_entries, store.started_at
+                journal.earlier_marks = store.earlier_marks
         return journal
 
     async def _take_up(self, on_begin: Callable[[int], None] | None) -> None:
@@ -105,10 +136,9 @@ class Journal:
         try:
             await asyncio.shield(future)
         except asyncio.CancelledError:
-            self._taking_up.is_cancelled = True
             try:
                 with suppress(ConfigError):  # nobody asks for it any more
-                    await _through(future)
+                    await through(future, self._taking_up.cancel)
             finally:
                 await self.end(is_complete=False)
             raise
@@ -132,6 +162,10 @@ class Journal:
 
     # --- small objects ---------------------------------------------------------------------------------------
 
+    async def begin(self) -> None:
+        """Return when the run is known, though nothing has arrived: for who has to know later when it began."""
+        await self._do(_nothing)
+
     async def find(self, names: Sequence[str]) -> dict[str, Entry]:
         """Return what is known from before of those of *names* that have finished."""
         if not self.has_entries or not names:
@@ -150,6 +184,12 @@ class Journal:
         if self._asked != self._answered and self._latest is not None:
             # One thread: everything before it is written then, too. Shielded: what is asked for is written in any case.
             await asyncio.shield(asyncio.wrap_future(self._latest))
+
+    async def sync(self) -> None:
+        """Return when a loss of power, too, loses nothing of what was told before: once for each large object."""
+        self._write_noted()
+        self._do_soon(Store.sync)
+        await self.flush()
 
     def settle(self, digests: Sequence[bytes]) -> None:
         """Keep within 20 ms that the objects of *digests* (`digest_of` their names) are final."""
@@ -195,6 +235,10 @@ class Journal:
         facts, parts = known or ({}, [])
         return LargeState(self, name, facts, parts)
 
+    async def half_received(self) -> frozenset[str] | None:
+        """Return the paths of half-received files that this run or another knows; None: that cannot be told now."""
+        return await self._do(lambda store: all_unfinished_files(self._folder))
+
     def new_large(self, name: str, facts: Mapping[str, Any]) -> LargeState:
         """Return where the parts of a large object are told; *facts* are kept with them."""
         return LargeState(self, name, facts, ())
@@ -204,9 +248,9 @@ class Journal:
         kept = dict(facts)
         self._do_soon(lambda store: store.begin_large(name, kept))
 
-    def add_part(self, name: str, part: KnownPart) -> None:
-        """Keep that a part of a large object is there; nobody waits for it."""
-        self._do_soon(lambda store: store.add_parts(name, (part,)))
+    def add_parts(self, name: str, parts: Sequence[KnownPart]) -> None:
+        """Keep that parts of a large object are there; nobody waits for it, `flush` does."""
+        self._do_soon(lambda store: store.add_parts(name, parts))
 
     def end_large(self, name: str) -> None:
         """Forget the parts of a large object; nobody waits for it."""
@@ -219,21 +263,44 @@ class Journal:
 
         A cancellation is raised when that is done.
         """
-        if self._heartbeat is not None:
-            self._heartbeat.cancel()
-        if os.getpid() != self._pid:
-            return  # the parent's, after a fork
+        for timer in (self._heartbeat, self._again):
+            if timer is not None:
+                timer.cancel()
+        if os.getpid() != self._pid or self._is_ended:
+            return  # the parent's, after a fork; or there was an end
         if is_complete and self._store is None and self._asked == self._answered:
             self._noted, self._settled = [], []  # nothing was written as yet, and nothing has to be
         self._write_noted()
+        self._is_ended = True
         try:
-            if self._store is not None or self._asked != self._answered:
-                end: Callable[[Store], None] = Store.remove if is_complete else partial(Store.release, state=state)
-                await _through(asyncio.wrap_future(self._threads.submit(self._guarded, end)))
+            if self._store is not None or self._was_lost or self._asked != self._answered:
+                await through(asyncio.wrap_future(self._threads.submit(self._end, is_complete, state)))
         finally:
             self._is_off = True
             self._store = None
             self._threads.close()
+
+    def _end(self, is_complete: bool, state: str) -> None:
+        """Remove or release what there is, also what this run could not keep to its end. Runs in the thread."""
+        if self._store is not None:
+            self._guarded(self._forget if is_complete else partial(Store.release, state=state))
+        if self._was_lost:
+            try:
+                give_up(self._path, None if is_complete else state)
+            except (sqlite3.Error, OSError, ConfigError) as error:  # its lock is free: whoever comes next takes it over
+                _logger.info("the journal %s stays as it is: %s", self._path, error)
+
+    def _forget(self, store: Store) -> None:
+        """Forget the run, and with it what is half received of objects that failed: nobody goes on with that."""
+        files: list[Path] = []
+        with suppress(sqlite3.Error, UnicodeDecodeError):  # damaged by now: nobody can say what it had begun
+            files = unfinished_files(self._path)
+        store.remove()
+        for file in files:
+            try:
+                file.unlink(missing_ok=True)
+            except OSError as error:
+                _logger.warning("%s: what is half received remains: %s", file, error.strerror)
 
     # --- the thread ------------------------------------------------------------------------------------------
 
@@ -261,10 +328,11 @@ class Journal:
             return function(self._opened())
         except InUse as error:
             self._is_off = True
-            _logger.info("%s: %s; this run keeps no journal", self.record.run_id, error)
+            self._tell_off(f"{error}; this run keeps no journal", self.record.run_id)
         except ConfigError:  # of a later release, which `open` found out; a ValueError, too
+            self._is_off = True
             raise
-        except (sqlite3.Error, OSError, ValueError) as error:
+        except (sqlite3.Error, OSError, ValueError, OverflowError, struct.error) as error:
             if self._taking_up.is_cancelled:
                 self._is_off = True  # what was there is still there
             else:
@@ -275,47 +343,57 @@ class Journal:
         if self._store is None:
             if not self._path.exists():
                 tidy(self._folder)
-            self._store = Store.open(self._path, self.record, self._taking_up)
-            self._loop.call_soon_threadsafe(self._beat)
+            self._store = Store.open(self._path, self.record, self._taking_up, is_again=self._was_lost)
+            self._loop.call_soon_threadsafe(self._kept)
         return self._store
-
-    def _beat(self) -> None:
-        if not self._is_off:
-            self._heartbeat = self._loop.call_later(_HEARTBEAT_SECONDS, self._say_something)
-
-    def _say_something(self) -> None:
-        self._do_soon(Store.touch)
-        self._beat()
 
     def _give_up(self, error: Exception) -> None:
         self._is_off = True
         store, self._store = self._store, None
-        if store is not None:
-            store.close()
-        if is_damage(error):
-            set_aside(self._path, str(error))
-        else:
-            _logger.warning("the journal %s cannot be kept (%s); the run goes on without one", self._path, error)
+        try:
+            if store is not None and is_damage(error):
+                set_aside(self._path, str(error))  # as long as it is ours
+        finally:
+            if store is not None:
+                store.close()
+        self._tell_off(f"cannot be kept ({error}); the run goes on without one", f"the journal {self._path}")
 
+    def _tell_off(self, reason: str, subject: str) -> None:
+        """Say once that nothing is kept, and have it tried again."""
+        is_told, self._is_told, self._was_lost = self._is_told, True, True
+        _logger.log(logging.DEBUG if is_told else logging.WARNING, "%s: %s", subject, reason)
+        self._loop.call_soon_threadsafe(self._lost, "" if is_told else reason)
 
-async def _through(future: asyncio.Future[None]) -> None:
-    """Return when the thread is through, whatever cancels this task meanwhile; then it is cancelled.
+    # --- kept again, in the event loop -----------------------------------------------------------------------
 
-    Who is cancelled twice (``asyncio`` knows no shield against that) must not leave a journal that nobody gave up:
-    nobody else in this process could keep it any more.
-    """
-    cancelled: asyncio.CancelledError | None = None
-    with anyio.CancelScope(shield=True):
-        while not future.done():
-            try:
-                await asyncio.wait((future,))
-            except asyncio.CancelledError as error:
-                cancelled = cancelled or error
-    failure = future.exception()
-    if cancelled is not None:
-        raise cancelled
-    if failure is not None:
-        raise failure
+    def _lost(self, reason: str) -> None:
+        if self._is_ended:
+            return
+        self._again = self._loop.call_later(_AGAIN_SECONDS, self._try_again)
+        if reason and self._on_change is not None:
+            self._on_change(False, reason)
+
+    def _try_again(self) -> None:
+        self._is_off = False
+        self.sessions += 1
+        self._do_soon(_nothing)
+
+    def _kept(self) -> None:
+        if self._is_off or self._is_ended:
+            return
+        if self._heartbeat is not None:
+            self._heartbeat.cancel()
+        self._heartbeat = self._loop.call_later(_HEARTBEAT_SECONDS, self._say_something)
+        if self._is_told:
+            self._is_told = False
+            _logger.warning("the journal %s is kept again, of what is done from now on", self._path)
+            if self._on_change is not None:
+                self._on_change(True, "what is done from now on is kept")
+
+    def _say_something(self) -> None:
+        if not self._is_off:
+            self._do_soon(Store.touch)
+            self._heartbeat = self._loop.call_later(_HEARTBEAT_SECONDS, self._say_something)
 
 
 def _nothing(store: Store) -> None:

@@ -28,12 +28,14 @@ class LargeState:
     def __init__(self, journal: Journal, name: str, facts: Mapping[str, Any], parts: Sequence[KnownPart]) -> None:
         self._journal = journal
         self._name = name
+        self._session = journal.sessions
         self.facts: dict[str, Any] = dict(facts)
         self.parts: dict[int, KnownPart] = {part.number: part for part in parts}
 
     def resume(self) -> Resume:
         """Return what an upload in parts goes on with."""
         upload_id, part_size = self.facts.get("upload_id"), self.facts.get("part_size")
+        identity = self.facts.get("identity")
         return Resume(
             upload_id=upload_id if isinstance(upload_id, str) else "",
             part_size=part_size if isinstance(part_size, int) else 0,
@@ -45,6 +47,9 @@ class LargeState:
             on_part=lambda part: self._add(
                 KnownPart(part.number, part.size_bytes, int(part.crc32c, 16), part.etag, part.verified)
             ),
+            identity=tuple(identity) if isinstance(identity, (list, tuple)) and len(identity) == 3 else None,
+            flush=self._journal.sync,
+            is_kept=self._is_kept,
         )
 
     def received(self) -> Received:
@@ -57,12 +62,22 @@ class LargeState:
             on_begin=self._begin_file,
             on_range=lambda number, size_bytes, crc32c: self._add(KnownPart(number, size_bytes, crc32c)),
             on_end=self.forget,
+            is_kept=self._is_kept,
         )
+
+    def _is_kept(self) -> bool:
+        """Whether who goes on finds what there is of it; what was told while nothing could be kept is told now."""
+        if not self._journal.is_kept:
+            return False
+        if self.facts and self._session != self._journal.sessions:
+            self._tell_all()
+        return True
 
     def begin(self, facts: Mapping[str, Any]) -> None:
         """Keep *facts* beside those that are known, and no part."""
         self.facts.update(facts)
         self.parts.clear()
+        self._session = self._journal.sessions
         self._journal.begin_large(self._name, self.facts)
 
     def _begin_file(self, unfinished: Unfinished) -> None:
@@ -91,4 +106,13 @@ class LargeState:
 
     def _add(self, part: KnownPart) -> None:
         self.parts[part.number] = part
-        self._journal.add_part(self._name, part)
+        if self._session == self._journal.sessions:
+            self._journal.add_parts(self._name, (part,))
+        else:
+            self._tell_all()
+
+    def _tell_all(self) -> None:
+        """Keep all of it: what was told before may not have been kept, and what is kept may be of another run."""
+        self._session = self._journal.sessions
+        self._journal.begin_large(self._name, self.facts)
+        self._journal.add_parts(self._name, tuple(self.parts.values()))

@@ -1,7 +1,9 @@
 """Who writes a journal, and whether that process is still there.
 
-A process is known by host, number, when it started, and the start of the machine it runs in: a number alone comes back
-within hours. Nothing is locked for it, so that nothing can stay locked by somebody who is gone.
+Who shares a kernel with the owner asks the lock of the journal (`locks`): hosts and numbers of processes mean nothing
+between containers, one of which comes back under another name seconds after it was killed, while two others have the
+same. Where the lock cannot tell (another machine, a system without), a process is known by host, number, when it
+started, and the start of the machine it runs in: a number alone comes back within hours.
 """
 
 from __future__ import annotations
@@ -13,6 +15,8 @@ from functools import cache
 from hashlib import blake2b
 from pathlib import Path
 from typing import Self
+
+from asyncsdk.engine.temporaries import process_mark
 
 __all__ = ["FOREIGN_SECONDS", "Owner", "boot_number"]
 
@@ -30,25 +34,57 @@ class Owner:
         pid: Its number there.
         started: When it started, in whatever its system counts; 0 when that cannot be told.
         boot: Names the start of its machine; empty when that cannot be told.
+        namespace: Within which its number means something; empty when that cannot be told.
+        is_locked: Whether it holds the journal's lock as long as it works.
+        mark: What the names of its temporary files hold; empty when that is not known.
     """
 
     host: str
     pid: int
     started: int
     boot: str
+    namespace: str = ""
+    is_locked: bool = False
+    mark: str = ""
 
     @classmethod
-    def me(cls) -> Self:
+    def me(cls, *, is_locked: bool = False) -> Self:
         """Return this process."""
         pid = os.getpid()
-        return cls(socket.gethostname(), pid, _started(pid), _boot_id())
+        return cls(socket.gethostname(), pid, _started(pid), _boot_id(), _namespace(), is_locked, process_mark())
 
-    def is_gone(self, *, silent_seconds: float) -> bool:
+    def is_me(self) -> bool:
+        """Whether it is this process."""
+        mine = self.me()
+        return (self.pid, self.started, self.boot, self.namespace, self.host) == (
+            mine.pid,
+            mine.started,
+            mine.boot,
+            mine.namespace,
+            mine.host,
+        )
+
+    @property
+    def may_live(self) -> bool:
+        """Whether this process may still be there, though it gave up what it owned."""
+        if (self.boot, self.namespace, self.host) != (_boot_id(), _namespace(), socket.gethostname()):
+            return False
+        return _exists(self.pid) and self.started == _started(self.pid)
+
+    def is_gone(self, *, silent_seconds: float, is_lock_free: bool | None = None) -> bool:
         """Whether this owner works no more.
 
         Args:
             silent_seconds: How long ago it said something.
+            is_lock_free: Whether nobody holds the journal's lock; None: nobody can tell.
         """
+        if is_lock_free is False:
+            return False
+        if self.boot and self.boot == _boot_id():
+            if self.is_locked and is_lock_free:
+                return True
+            if self.namespace and self.namespace != _namespace():  # its number is another process's here, or nobody's
+                return silent_seconds > FOREIGN_SECONDS
         if self.host != socket.gethostname() or os.name != "posix":  # elsewhere, asking for a process may end it
             return silent_seconds > FOREIGN_SECONDS
         if self.boot != _boot_id():
@@ -68,6 +104,13 @@ def _boot_id() -> str:
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:  # not Linux: a process is then known by host and number alone
+        return ""
+
+
+def _namespace() -> str:
+    try:
+        return os.readlink("/proc/self/ns/pid")  # noqa: PTH115  # leads to no path
+    except OSError:  # not Linux, or closed to us
         return ""
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import google_crc32c
 
+from asyncsdk.engine.journal.locks import lock_path
 from asyncsdk.errors import ConfigError
 
 __all__ = ["SCHEMA_VERSION", "SUFFIX", "checksum_of", "connect", "is_damage", "read_facts", "remove", "set_aside"]
@@ -186,8 +187,9 @@ def set_aside(path: Path, reason: str) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a journal. Blocking."""
-    for each in (*_beside(path), path):  # its log first: without it the file is whole, the other way round it is not
+    """Remove a journal, its lock last: to be called by who holds that. Blocking."""
+    # Its log first: without it the file is whole, the other way round it is not.
+    for each in (*_beside(path), path, lock_path(path)):
         each.unlink(missing_ok=True)
 
 

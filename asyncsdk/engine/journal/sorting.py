@@ -1,15 +1,19 @@
 """Taking up an earlier run: what was written page by page is put in order, once, so that it can be looked up.
 
-It takes some seconds for a million objects, most of them SQLite's sort on the disk, and memory for a few pages only. It
-can be ended at any moment: everything then stays as it was.
+Everything is dealt into heaps (`heaps`), each of which is small enough to be sorted in memory. SQLite's own sort would
+put its files where its temporary files go, which in a container is often memory, or a small disk. It can be ended at
+any moment: everything then stays as it was.
 """
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
 
-from asyncsdk.engine.journal.entries import is_final_page, rows_of_page, unpack_keys
+from asyncsdk.engine.journal.entries import is_final_page, key_of_digest, records_of_page, row_of_record, unpack_digests
+from asyncsdk.engine.journal.heaps import Heaps
 
 __all__ = ["TakingUp", "count_unsorted", "sort_pages"]
 
@@ -18,20 +22,9 @@ _PAGES_AT_ONCE = 16
 _STEPS = 100_000
 """Of SQLite's machine between two looks whether to go on: some milliseconds."""
 
-_COLLECT = "CREATE TEMP TABLE unsorted (key INTEGER, entry BLOB, is_final INTEGER)"
-"""Objects that arrived, and without an entry: objects that became final later."""
+_DIGEST_BYTES = 8
 
 _IS_SORTED = "SELECT EXISTS (SELECT 1 FROM entries)"
-_SETTLE = "UPDATE entries SET is_settled = 1 WHERE key IN (SELECT key FROM unsorted WHERE is_final)"
-"""What an earlier session brought and a later one made final. As slow as the sort, so not done for nothing."""
-
-_MERGE = """
-    INSERT OR REPLACE INTO entries SELECT key, entry, is_settled FROM (
-        SELECT key, entry, sum(is_final) > 0 AS is_settled, max(iif(entry IS NULL, 0, rowid)) AS latest
-            FROM unsorted GROUP BY key
-    ) WHERE latest > 0
-"""
-"""Of a key that arrived twice, the later one: its `entry` is that of the row where the maximum is found."""
 
 
 class TakingUp:
@@ -42,11 +35,22 @@ class TakingUp:
 
     Attributes:
         is_cancelled: Whether to stop at the next look.
+        connection: What is at work; None: nothing that could be interrupted.
     """
 
     def __init__(self, on_begin: Callable[[int], object] | None = None) -> None:
         self.on_begin = on_begin
         self.is_cancelled = False
+        self.connection: sqlite3.Connection | None = None
+
+    def cancel(self) -> None:
+        """End it soon. To be called again until it has: what has not begun yet is not interrupted."""
+        self.is_cancelled = True
+        connection = self.connection
+        if connection is not None:
+            # A check of the whole file is one step of SQLite's machine: its progress handler is not asked meanwhile.
+            with suppress(sqlite3.ProgrammingError):  # closed this moment
+                connection.interrupt()
 
     def look(self) -> int:
         """Return what SQLite's progress handler has to: anything but 0 ends the statement."""
@@ -59,33 +63,52 @@ class TakingUp:
 
 
 def count_unsorted(connection: sqlite3.Connection) -> int:
-    """Return how many objects were written since the journal was taken up last; twice, if they were moved twice."""
-    found = connection.execute("SELECT sum(count) FROM pages").fetchone()[0]
-    return found if isinstance(found, int) else 0
+    """Return how many objects there are to be put in order: those that arrived since the run was taken up last."""
+    return int(connection.execute("SELECT coalesce(sum(count), 0) FROM pages").fetchone()[0])
 
 
-def sort_pages(connection: sqlite3.Connection, taking_up: TakingUp) -> None:
+def sort_pages(connection: sqlite3.Connection, taking_up: TakingUp, folder: Path) -> None:
     """Turn pages into rows by key, the later one of a key counting. To be called within a transaction.
 
-    Memory: a few pages and SQLite's own.
+    Takes memory for some ten thousand objects, and room in *folder*.
 
     Raises:
         sqlite3.OperationalError: It was cancelled; the transaction has to be undone.
+        OSError: There is no room.
     """
     connection.set_progress_handler(taking_up.look, _STEPS)
     try:
-        connection.execute(_COLLECT)
-        for page in _each(connection, "SELECT number, entries FROM pages", taking_up):
-            is_final = 1 if is_final_page(page) else 0
-            connection.executemany(f"INSERT INTO unsorted VALUES (?, ?, {is_final})", rows_of_page(page))  # noqa: S608
-        for keys in _each(connection, "SELECT number, keys FROM settled", taking_up):
-            connection.executemany("INSERT INTO unsorted VALUES (?, NULL, 1)", ((key,) for key in unpack_keys(keys)))
-        if connection.execute(_IS_SORTED).fetchone()[0]:
-            connection.execute(_SETTLE)
-        for statement in (_MERGE, "DELETE FROM pages", "DELETE FROM settled", "DROP TABLE unsorted"):
+        with Heaps(folder, count_unsorted(connection)) as heaps:
+            for page in _each(connection, "SELECT number, entries FROM pages", taking_up):
+                heaps.add(records_of_page(page), is_marked=is_final_page(page))
+            for keys in _each(connection, "SELECT number, keys FROM settled", taking_up):
+                heaps.add(unpack_digests(keys), is_marked=True)
+            was_sorted = bool(connection.execute(_IS_SORTED).fetchone()[0])
+            for number in range(heaps.count):
+                if taking_up.is_cancelled:
+                    raise sqlite3.OperationalError("interrupted")
+                _merge(connection, heaps.take(number), was_sorted)
+        for statement in ("DELETE FROM pages", "DELETE FROM settled"):
             connection.execute(statement)
     finally:
         connection.set_progress_handler(None, 0)
+
+
+def _merge(connection: sqlite3.Connection, heap: Iterator[tuple[bytes, bool]], was_sorted: bool) -> None:
+    """Put one heap into the table: records that arrived, and digests alone of what became final later."""
+    latest: dict[bytes, bytes] = {}
+    final: set[bytes] = set()
+    for record, is_final in heap:
+        digest = record[:_DIGEST_BYTES]
+        if is_final:
+            final.add(digest)
+        if len(record) > _DIGEST_BYTES:
+            latest[digest] = record
+    rows = sorted((key_of_digest(digest), row_of_record(record), digest in final) for digest, record in latest.items())
+    connection.executemany("INSERT OR REPLACE INTO entries VALUES (?, ?, ?)", rows)
+    if was_sorted:  # what an earlier session brought, and a later one made final
+        keys = sorted((key_of_digest(digest),) for digest in final - latest.keys())
+        connection.executemany("UPDATE entries SET is_settled = 1 WHERE key = ?", keys)
 
 
 def _each(connection: sqlite3.Connection, statement: str, taking_up: TakingUp) -> Iterator[bytes]:

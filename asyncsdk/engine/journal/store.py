@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import orjson
 
+from asyncsdk.engine.journal.claims import OVER, InUse, claim, named_owner, now_ms, transaction
 from asyncsdk.engine.journal.entries import (
     Entry,
     Finished,
@@ -21,10 +21,10 @@ from asyncsdk.engine.journal.entries import (
     pack_page,
     read_row,
 )
-from asyncsdk.engine.journal.owners import Owner, boot_number
+from asyncsdk.engine.journal.locks import RunLock
+from asyncsdk.engine.journal.owners import boot_number
 from asyncsdk.engine.journal.records import RunRecord
 from asyncsdk.engine.journal.schema import (
-    SCHEMA_VERSION,
     checksum_of,
     connect,
     is_damage,
@@ -34,15 +34,18 @@ from asyncsdk.engine.journal.schema import (
 )
 from asyncsdk.engine.journal.sorting import TakingUp, count_unsorted, sort_pages
 
-__all__ = ["InUse", "KnownPart", "Store", "owner_of"]
-
-_OVER = "over"
+__all__ = ["KnownPart", "Store"]
 
 _IS_ANYTHING_THERE = """
     SELECT EXISTS (SELECT 1 FROM pages) OR EXISTS (SELECT 1 FROM settled) OR EXISTS (SELECT 1 FROM entries)
         OR EXISTS (SELECT 1 FROM large)
 """
+_ADD_PAGE = "INSERT INTO pages (count, entries) VALUES (?, ?)"
 _FIND = "SELECT key, entry, is_settled FROM entries WHERE key IN (SELECT value FROM json_each(?))"
+
+
+_SILENT_SECONDS = 30.0
+"""After which a write says, too, that this process still works."""
 
 
 class KnownPart(NamedTuple):
@@ -63,30 +66,32 @@ class KnownPart(NamedTuple):
     is_verified: bool = False
 
 
-class InUse(Exception):
-    """Another process, or another run of this one, keeps this journal; its text says who."""
-
-
 class Store:
     """An open journal that this process owns.
 
     Attributes:
         has_entries: Whether anything is known from before.
+        started_at: When an earlier process began the run, milliseconds since 1970 UTC; None: none did.
+        earlier_marks: In the names of temporary files of processes that were killed while they worked on it.
     """
 
-    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+    def __init__(self, path: Path, connection: sqlite3.Connection, lock: RunLock) -> None:
         self._path = path
         self._connection = connection
+        self._lock = lock
         self._boot = boot_number()
         self._touched = time.monotonic()
         self.has_entries = False
+        self.started_at: int | None = None
+        self.earlier_marks: tuple[str, ...] = ()
 
     @classmethod
-    def open(cls, path: Path, record: RunRecord, taking_up: TakingUp | None = None) -> Self:
+    def open(cls, path: Path, record: RunRecord, taking_up: TakingUp | None = None, *, is_again: bool = False) -> Self:
         """Open or make the journal of *record* and take it over; one that is damaged is set aside first.
 
         Args:
             taking_up: Who watches that, and may end it: then an error of SQLite's is raised, and nothing was changed.
+            is_again: Whether it is opened in the middle of a run, to be written only: nothing is put in order.
 
         Raises:
             InUse: Its owner works on it.
@@ -94,29 +99,45 @@ class Store:
             sqlite3.Error, OSError: It cannot be written.
         """
         watched = taking_up or TakingUp()
-        for is_last in (False, True):
-            try:
-                store = cls._open_once(path, record, watched)
-            except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
-                if is_last or watched.is_cancelled or not is_damage(error):
-                    raise
-                set_aside(path, str(error))
-                continue
-            if store is not None:
-                return store
-        raise InUse(f"{path} keeps disappearing")
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = RunLock.take(path)
+        if lock is None:
+            raise InUse(f"{named_owner(path)} keeps it")
+        try:
+            for is_last in (False, True):
+                try:
+                    store = cls._open_once(path, record, watched, lock, is_again)
+                except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+                    if is_last or watched.is_cancelled or not is_damage(error):
+                        raise
+                    set_aside(path, str(error))
+                    continue
+                if store is not None:
+                    return store
+            raise InUse(f"{path} keeps disappearing")
+        except BaseException:  # given back whatever ended it, then raised again
+            lock.release()
+            raise
 
     @classmethod
-    def _open_once(cls, path: Path, record: RunRecord, taking_up: TakingUp) -> Self | None:
+    def _open_once(
+        cls, path: Path, record: RunRecord, taking_up: TakingUp, lock: RunLock, is_again: bool
+    ) -> Self | None:
         connection = connect(path)
         try:
-            store = cls(path, connection)
-            store._claim(record)
+            store = cls(path, connection, lock)
+            store.started_at, store.earlier_marks = claim(connection, record, is_locked=lock.is_of_system)
             if not _is_named(path, connection):  # removed meanwhile by a run that ended
                 connection.close()
                 return None
+            if is_again:
+                return store
             try:
-                store._look_back(taking_up)
+                taking_up.connection = connection
+                try:
+                    store._look_back(taking_up)
+                finally:
+                    taking_up.connection = None
             except sqlite3.OperationalError:
                 if taking_up.is_cancelled:
                     store.release("stopped")
@@ -127,36 +148,6 @@ class Store:
         return store
 
     # --- whose it is -----------------------------------------------------------------------------------------
-
-    def _claim(self, record: RunRecord) -> None:
-        with self._transaction() as connection:
-            row = connection.execute("SELECT state, owner, updated_at FROM run").fetchone()
-            now = _now_ms()
-            if row is not None:
-                state, owner, updated_at = row
-                if not isinstance(updated_at, int) or not isinstance(owner, str):
-                    raise sqlite3.DatabaseError("the row of its run cannot be read")
-                if state == _OVER:
-                    raise sqlite3.DatabaseError("of a run that ended, it should be gone")
-                holder = owner_of(owner)
-                if holder is not None and not holder.is_gone(silent_seconds=(now - updated_at) / 1000):
-                    raise InUse(f"process {holder.pid} on {holder.host} keeps it")
-            text = json.dumps(
-                {
-                    "verb": record.verb,
-                    "identity": dict(record.identity),
-                    "arguments": dict(record.arguments),
-                    "is_rebuildable": record.is_rebuildable,
-                    "schema": SCHEMA_VERSION,
-                }
-            )
-            me = json.dumps(asdict(Owner.me()))
-            connection.execute(
-                "INSERT INTO run VALUES (1, ?, ?, 'running', ?, ?, ?) ON CONFLICT (one) DO UPDATE SET record = "
-                "excluded.record, checksum = excluded.checksum, state = 'running', owner = excluded.owner, "
-                "updated_at = excluded.updated_at",
-                (text, checksum_of(text), me, now, now),
-            )
 
     def _look_back(self, taking_up: TakingUp) -> None:
         """Check what an earlier process left, and put it in order for look-ups.
@@ -172,47 +163,63 @@ class Store:
         count = count_unsorted(self._connection)
         if count:
             taking_up.begin(count)
-        with self._transaction() as connection:
-            sort_pages(connection, taking_up)
+        with transaction(self._connection) as connection:
+            sort_pages(connection, taking_up, self._path.parent)
         # Else the log stays as long as it became.
         self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         self.has_entries = True
 
     def touch(self) -> None:
         """Say that this process still works."""
-        with self._transaction() as connection:
-            connection.execute("UPDATE run SET updated_at = ?", (_now_ms(),))
+        with transaction(self._connection) as connection:
+            connection.execute("UPDATE run SET updated_at = ?", (now_ms(),))
+
+    def sync(self) -> None:
+        """Return when a loss of power, too, loses nothing of what was kept before. Waits for the disk."""
+        # Of commits only this one syncs the log, and with it all that is in it already.
+        self._connection.execute("PRAGMA synchronous = FULL")
+        try:
+            self.touch()
+        finally:
+            self._connection.execute("PRAGMA synchronous = NORMAL")
 
     def release(self, state: str) -> None:
         """Give the journal up and close it; *state* says why."""
         try:
-            with self._transaction() as connection:
-                connection.execute("UPDATE run SET state = ?, owner = '', updated_at = ?", (state, _now_ms()))
+            with transaction(self._connection) as connection:
+                connection.execute("UPDATE run SET state = ?, owner = '', updated_at = ?", (state, now_ms()))
         finally:
-            self._connection.close()
+            self.close()
 
     def remove(self) -> None:
         """Forget the run: everything of it is final."""
         try:
-            # Somebody who opens it this moment must not go on with it.
-            self._connection.execute("UPDATE run SET state = ?", (_OVER,))
+            # Somebody who opens it this moment must not go on with it. On a full disk the lock alone has to say so.
+            with suppress(sqlite3.Error):
+                self._connection.execute("UPDATE run SET state = ?", (OVER,))
             remove(self._path)
         finally:
-            self._connection.close()
+            self.close()
 
     def close(self) -> None:
-        """Close the file and leave it as it is."""
-        self._connection.close()
+        """Close the file, leave it as it is, and give it back."""
+        try:
+            self._connection.close()
+        finally:
+            self._lock.release()
 
     # --- small objects ---------------------------------------------------------------------------------------
 
     def add(self, finished: Sequence[Finished], *, settled: Sequence[bytes] = (), are_final: bool = False) -> None:
         """Keep that the bytes of *finished* arrived, and that the objects of the digests *settled* are final: these, or
         any that arrived before; of *finished*, all if they *are_final*."""
-        with self._transaction() as connection:
-            if finished:
-                page = pack_page(finished, self._boot, is_final=are_final)
-                connection.execute("INSERT INTO pages (count, entries) VALUES (?, ?)", (len(finished), page))
+        page = pack_page(finished, self._boot, is_final=are_final) if finished else None
+        if page is not None and not settled and not self._is_silent():
+            self._connection.execute(_ADD_PAGE, (len(finished), page))  # one statement is a transaction
+            return
+        with transaction(self._connection) as connection:
+            if page is not None:
+                connection.execute(_ADD_PAGE, (len(finished), page))
             if settled:
                 connection.execute("INSERT INTO settled (keys) VALUES (?)", (pack_digests(settled),))
             self._say_something(connection)
@@ -252,14 +259,14 @@ class Store:
     def begin_large(self, name: str, facts: Mapping[str, Any]) -> None:
         """Keep that a large object was begun; what was known of it before is forgotten."""
         key, text = key_of(name), json.dumps(dict(facts))
-        with self._transaction() as connection:
+        with transaction(self._connection) as connection:
             connection.execute("DELETE FROM parts WHERE key = ?", (key,))
             connection.execute("INSERT OR REPLACE INTO large VALUES (?, ?, ?)", (key, text, checksum_of(text)))
 
     def add_parts(self, name: str, parts: Sequence[KnownPart]) -> None:
         """Keep that *parts* of a large object are there."""
         key = key_of(name)
-        with self._transaction() as connection:
+        with transaction(self._connection) as connection:
             rows = [(key, *part) for part in parts]
             connection.executemany("INSERT OR REPLACE INTO parts VALUES (?, ?, ?, ?, ?, ?)", rows)
             self._say_something(connection)
@@ -267,44 +274,19 @@ class Store:
     def end_large(self, name: str) -> None:
         """Forget the parts of a large object: it is whole, or given up."""
         key = key_of(name)
-        with self._transaction() as connection:
+        with transaction(self._connection) as connection:
             connection.execute("DELETE FROM large WHERE key = ?", (key,))
             connection.execute("DELETE FROM parts WHERE key = ?", (key,))
 
     # --- transactions ----------------------------------------------------------------------------------------
 
+    def _is_silent(self) -> bool:
+        return time.monotonic() - self._touched > _SILENT_SECONDS
+
     def _say_something(self, connection: sqlite3.Connection) -> None:
-        now = time.monotonic()
-        if now - self._touched > 30.0:
-            self._touched = now
-            connection.execute("UPDATE run SET updated_at = ?", (_now_ms(),))
-
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        connection = self._connection
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield connection
-            connection.execute("COMMIT")
-        except BaseException:  # undone whatever ended it, then raised again
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
-
-
-def owner_of(text: str) -> Owner | None:
-    """Return the owner that a journal names; None for nobody, or when it cannot be read."""
-    if not text:
-        return None
-    try:
-        values = json.loads(text)
-        return Owner(str(values["host"]), int(values["pid"]), int(values["started"]), str(values["boot"]))
-    except (ValueError, TypeError, KeyError):  # damaged: whoever it was, nobody can ask for it
-        return None
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
+        if self._is_silent():
+            self._touched = time.monotonic()
+            connection.execute("UPDATE run SET updated_at = ?", (now_ms(),))
 
 
 def _is_named(path: Path, connection: sqlite3.Connection) -> bool:

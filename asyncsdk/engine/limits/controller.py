@@ -17,10 +17,14 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["TRACE_STEPS", "LaneController", "Reason", "Step", "Tick"]
+__all__ = ["TRACE_STEPS", "UNIT_BYTES", "LaneController", "Reason", "Step", "Tick"]
 
 TRACE_STEPS = 1000
 """Changes that are remembered, of each lane: an hour or more."""
+
+UNIT_BYTES = 256 * 1024
+"""So many bytes that moved are as much work done as a request that ended: of an object that takes a minute, nothing
+ends for a minute."""
 
 Reason = Literal["start", "try more", "pays", "no gain", "try fewer", "as good", "worse", "refused", "too few", "borne"]
 
@@ -52,6 +56,16 @@ measured to the end: chance, and new connections that are fast until their first
 
 _CLEARLY = 1.5
 
+_BLIND_SECONDS = 0.5
+_MOST_BLIND = 32
+"""Until the first request has ended there are twice as many after each half second, up to so many: on a link with long
+round trips and losses that takes ten seconds, and what is learnt from them as long again each time."""
+
+_BORNE_HALF_LIFE = 120.0
+_MOST_BORNE = 0.9
+"""Share of refusals that is borne at most, and how long it takes until half of it is looked at again: why they came may
+be over, and other ones have other reasons."""
+
 _FIRST_PAUSE = 2.0
 _LONGEST_PAUSE = 15.0
 _SATURATED = 0.6
@@ -70,6 +84,8 @@ class Tick:
         is_saturated: All that may be under way was, and more waited.
         cpu: Share of the time that the thread of the event loop was at work.
         late_seconds: How late the event loop was.
+        bytes_moved: Bytes that moved, of requests that ended or not.
+        in_flight: Requests under way at its end.
     """
 
     seconds: float
@@ -79,6 +95,8 @@ class Tick:
     is_saturated: bool = True
     cpu: float = 0.0
     late_seconds: float = 0.0
+    bytes_moved: int = 0
+    in_flight: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +127,7 @@ class _Window:
     saturated: float = 0.0
     cpu: float = 0.0
     late_seconds: float = 0.0
+    bytes_moved: int = 0
 
     def add(self, tick: Tick) -> None:
         self.seconds += tick.seconds
@@ -118,6 +137,12 @@ class _Window:
         self.saturated += tick.seconds if tick.is_saturated else 0.0
         self.cpu += tick.cpu * tick.seconds
         self.late_seconds = max(self.late_seconds, tick.late_seconds)
+        self.bytes_moved += tick.bytes_moved
+
+    @property
+    def units(self) -> float:
+        """Work done, in requests."""
+        return self.requests + self.refused + self.bytes_moved / UNIT_BYTES
 
     @property
     def rate(self) -> float:
@@ -156,6 +181,8 @@ class LaneController:
         self._window = _Window()
         self._settle = 0.0  # seconds to pass over after a change
         self._latency = 0.0
+        self._is_blind = True  # nothing has ended yet
+        self._blind_seconds = 0.0
         self._is_doubling = True
         self._before: tuple[int, _Window] | None = None  # what a change is compared with
         self._reason: Reason = "start"  # of the change under trial
@@ -169,9 +196,11 @@ class LaneController:
     def observe(self, tick: Tick) -> int:
         """Take in what happened since the last call; returns how many at once from now on."""
         self._seconds += tick.seconds
-        if self._settle > 0:
+        if self._is_blind:
+            self._grow_blindly(tick)
+        if self._settle > 0 or tick.in_flight > self.limit:
             self._settle -= tick.seconds
-            return self.limit
+            return self.limit  # fewer are there only when those that are too many have ended
         window = self._window
         window.add(tick)
         if window.saturated < _SATURATED * window.seconds:
@@ -185,7 +214,21 @@ class LaneController:
             self._judge(window)
         return self.limit
 
+    def _grow_blindly(self, tick: Tick) -> None:
+        """Have more, while nothing has ended: where that takes long, there is room for more than this began with."""
+        if tick.requests or tick.refused:
+            self._is_blind = False
+            return
+        if not tick.is_saturated or tick.cpu >= _FULL_CPU or tick.late_seconds >= _LATE_SECONDS:
+            return
+        self._blind_seconds += tick.seconds
+        if self._blind_seconds >= _BLIND_SECONDS - 1e-9 and self.limit < min(_MOST_BLIND, self._most):
+            self._blind_seconds = 0.0
+            self._set(min(2 * self.limit, _MOST_BLIND, self._most), 0.0, "try more")
+
     def _is_enough(self, window: _Window) -> bool:
+        if window.units < self.limit:
+            return False  # of most places nothing is known
         if window.seconds >= self._longest or (window.seconds >= _EARLY * self._longest and self._pays_clearly(window)):
             return True
         seconds = max(self._shortest, 2 * self._latency)
@@ -213,6 +256,8 @@ class LaneController:
 
     def _judge(self, window: _Window) -> None:
         rate = window.rate
+        self._is_blind = False
+        self._borne = max(_REFUSED_SHARE, self._borne * 0.5 ** (window.seconds / _BORNE_HALF_LIFE))
         before, self._before = self._before, None
         if self._reason == "refused" and before is not None:
             self._judge_fewer_refusals(*before, window)
@@ -278,7 +323,10 @@ class LaneController:
         if fewer < self.limit:
             self._try(fewer, window, "refused")
         else:
-            self._borne = max(self._borne, _BORNE_MORE * window.refused_share)
+            self._bear(window.refused_share)
+
+    def _bear(self, share: float) -> None:
+        self._borne = max(self._borne, min(_MOST_BORNE, _BORNE_MORE * share))
 
     def _judge_fewer_refusals(self, limit: int, old: _Window, window: _Window) -> None:
         """Fewer were sent because of refusals: does each of them do more now?"""
@@ -287,7 +335,7 @@ class LaneController:
         each = (rate / self.limit) / max(old.rate / limit, 1e-9)
         if each < 1 + 0.5 * (limit / self.limit - 1):
             # As much is refused of less: that has other reasons than how many are sent.
-            self._borne = max(self._borne, _BORNE_MORE * old.refused_share)
+            self._bear(old.refused_share)
             self._set(limit, rate, "borne")
             return
         if self._is_refused(window):

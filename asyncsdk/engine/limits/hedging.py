@@ -1,8 +1,10 @@
 """Parts that are late: asked for once more, and the first answer counts.
 
 One request in a thousand takes ten times as long as the others; at the end of a large object everything waits for it.
-What late means is learnt from the parts before: twice what 95 of 100 take. A repetition costs bytes, so it is begun
-only while a slot is free that nobody waits for, and never more than 5 % of what parts moved.
+What late means is learnt from the parts before, of the same direction and about the same size: twice what 95 of 100
+take from the moment they have their slot. Waiting for it, and pauses between attempts, say nothing of the server. A
+repetition costs bytes, so it is begun only while a slot is free that nobody waits for, and never more than 5 % of what
+parts moved.
 """
 
 from __future__ import annotations
@@ -11,11 +13,12 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 from time import monotonic
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 import anyio
 from anyio.abc import TaskGroup
 
+from asyncsdk.engine.attempts import Airtime
 from asyncsdk.engine.lanes import Slots
 
 if TYPE_CHECKING:
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["Claim", "Hedging"]
 
 T = TypeVar("T")
+
+Direction = Literal["up", "down"]
 
 Claim = Callable[[], Awaitable[bool]]
 """Awaited by a repetition that has what it wanted: ends the first request. False: that came first, drop everything."""
@@ -41,6 +46,7 @@ class _Flight(Generic[T]):
     """A part under way."""
 
     def __init__(self) -> None:
+        self.airtime = Airtime()  # of the first request
         self.first_scope = anyio.CancelScope()
         self.watch_scope = anyio.CancelScope()
         self.has_ended = False
@@ -61,7 +67,8 @@ class _Flight(Generic[T]):
         self.has_ended = True
         self.stopped.set()
         self.watch_scope.cancel()
-        self.repeated.cancel()
+        if not self.repeated.cancel() and not self.repeated.cancelled():
+            self.repeated.exception()  # nobody may be left who asks for it
         if self.repetition_ended is not None:
             with anyio.CancelScope(shield=True):
                 await self.repetition_ended.wait()
@@ -85,65 +92,98 @@ class Hedging:
         self._slots = slots
         self._health = health
         self._is_on = is_on
-        self._seconds: deque[float] = deque(maxlen=_KEPT_SAMPLES)
+        self._seconds: dict[tuple[Direction, int], deque[float]] = {}
         self.repeated = 0
         self.won = 0
         self.extra_bytes = 0
 
-    @property
-    def late_seconds(self) -> float | None:
-        """From when on a part counts as late; None: not enough is known."""
-        if len(self._seconds) < _LEAST_SAMPLES:
+    def late_seconds(self, direction: Direction, size_bytes: int) -> float | None:
+        """From when on a part counts as late, since it has its slot; None: not enough is known of such parts.
+
+        Sizes are told apart by powers of two. Where too little is known of one, the next larger one that is known will
+        do: the last part of an object takes no longer than the others did.
+        """
+        smallest = size_bytes.bit_length()
+        known = [
+            (size, seconds)
+            for (way, size), seconds in self._seconds.items()
+            if way == direction and size >= smallest and len(seconds) >= _LEAST_SAMPLES
+        ]
+        if not known:
             return None
-        ordered = sorted(self._seconds)
+        ordered = sorted(min(known)[1])
         return max(_LEAST_SECONDS, _LATE * ordered[int(0.95 * (len(ordered) - 1))])
+
+    def learn(self, direction: Direction, size_bytes: int, seconds: float) -> None:
+        """A part of *size_bytes* took *seconds*."""
+        key = direction, size_bytes.bit_length()
+        self._seconds.setdefault(key, deque(maxlen=_KEPT_SAMPLES)).append(seconds)
 
     async def run(
         self,
         group: TaskGroup,
+        direction: Direction,
         size_bytes: int,
-        first: Callable[[], Awaitable[T]],
+        first: Callable[[Airtime], Awaitable[T]],
         repeat: Callable[[Claim], Awaitable[T]],
     ) -> T:
         """Return what *first* returns, or *repeat* if that has it earlier.
 
         Args:
             group: Where a repetition runs; it has ended when this returns.
+            direction: Whether it is sent or received.
             size_bytes: What a repetition costs.
-            first: Moves the part. Cancelled when the repetition wins.
+            first: Moves the part, and tells when its request has its slot. Cancelled when the repetition wins.
             repeat: Moves it once more, touching nothing that *first* touches before it was granted its claim. What it
                 raises before that is dropped: the first request goes on, and its error is the one to tell.
         """
-        started = monotonic()
-        late = self.late_seconds if self._is_on else None
-        if late is None:
-            result = await first()
-        else:
-            flight: _Flight[T] = _Flight()
-            group.start_soon(self._watch, flight, late, size_bytes, repeat)
-            try:
-                result = await self._race(flight, first)
-            finally:
-                await flight.end()
-        self._seconds.append(monotonic() - started)
+        if not self._is_on:
+            return await first(Airtime())
+        flight: _Flight[T] = _Flight()
+        group.start_soon(self._watch, flight, direction, size_bytes, repeat)
+        try:
+            result = await self._race(flight, first)
+        finally:
+            await flight.end()
+        if flight.airtime.started is not None:
+            self.learn(direction, size_bytes, monotonic() - flight.airtime.started)
         return result
 
-    async def _race(self, flight: _Flight[T], first: Callable[[], Awaitable[T]]) -> T:
+    async def _race(self, flight: _Flight[T], first: Callable[[Airtime], Awaitable[T]]) -> T:
         with flight.first_scope:
-            return await first()
+            return await first(flight.airtime)
         flight.stopped.set()
         result = await flight.repeated
         self.won += 1
         return result
 
+    async def _until_late(self, airtime: Airtime, direction: Direction, size_bytes: int) -> None:
+        """Return when a part is late and its repetition costs nobody anything."""
+        while True:
+            await airtime.has_started.wait()
+            if airtime.started is None:
+                continue  # its attempt has failed already
+            late = self.late_seconds(direction, size_bytes)
+            if late is None:
+                pause = _LEAST_SECONDS
+            else:
+                pause = airtime.started + late - monotonic()
+                if pause <= 0:
+                    if self._may_repeat(size_bytes):
+                        return
+                    pause = late / 4
+            await anyio.sleep(pause)  # nobody tells when enough is known, or when a slot has become free
+
     async def _watch(
-        self, flight: _Flight[T], late: float, size_bytes: int, repeat: Callable[[Claim], Awaitable[T]]
+        self,
+        flight: _Flight[T],
+        direction: Direction,
+        size_bytes: int,
+        repeat: Callable[[Claim], Awaitable[T]],
     ) -> None:
         """Repeat the part when it is late, as soon as that costs nobody anything."""
         with flight.watch_scope:
-            await anyio.sleep(late)
-            while not self._may_repeat(size_bytes):  # noqa: ASYNC110  # nobody tells when a slot has become free
-                await anyio.sleep(late / 4)
+            await self._until_late(flight.airtime, direction, size_bytes)
             self.extra_bytes += size_bytes
             self.repeated += 1
             flight.repetition_ended = asyncio.Event()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from asyncsdk.engine.budget import DEFAULT_MEMORY_BYTES
 from asyncsdk.engine.config import Bandwidth, MiB, TransferConfig
 from asyncsdk.engine.health import Health
-from asyncsdk.engine.lanes import Slots
+from asyncsdk.engine.lanes import LaneName, Slots
 from asyncsdk.engine.limits.controller import Step
 from asyncsdk.engine.limits.hedging import Hedging
 from asyncsdk.engine.limits.origins import Origins
@@ -21,9 +21,6 @@ __all__ = ["Limits"]
 _MEMORY_PER_PART = 4 * MiB
 """Of the byte budget for each part that may be under way: what a transport holds of one is at most half of that."""
 
-_LEAST_PATIENCE = 32
-"""Objects given up in a row before a server counts as one that refuses everything."""
-
 
 class Limits:
     """How much an engine may do at once and per second; ``engine.limits``.
@@ -34,7 +31,7 @@ class Limits:
     Attributes:
         slots: Requests that may be in flight.
         health: What got through.
-        origins: Servers that asked for a pause, or refuse everything.
+        origins: Servers that asked for a pause, or are out.
         requests: Where requests wait for their turn; None: as many as there are.
         sent: Where bytes that are sent wait; None: as many as there are.
         received: Where bytes that are received wait; None: as many as there are.
@@ -48,10 +45,11 @@ class Limits:
             self.slots = Slots(most, small=SMALL_START, part=PART_START)
         else:
             self.slots = Slots(most)
-        self.health = Health(self.slots.small_limit)
+        self.health = Health()
         memory = config.memory_bytes or DEFAULT_MEMORY_BYTES
         self.pilot = Pilot(self.slots, self.health, most, max(PART_START, memory // _MEMORY_PER_PART))
-        self.origins = Origins(max(_LEAST_PATIENCE, self.slots.small_limit))
+        at_once: dict[LaneName, int] = {"small": config.most_concurrency, "part": config.large_objects}
+        self.origins = Origins(config.outage_seconds, at_once=at_once)
         self.hedging = Hedging(self.slots, self.health, is_on=config.hedge)
         self.requests: Gate | None = None
         self.sent: Gate | None = None
@@ -149,11 +147,20 @@ class Limits:
         retry = self._config.retry
         return RetryBudget(retry.budget_share, retry.budget_least, lambda: self.health.successes)
 
-    def refused(self, url: str, error: AsyncSDKError, status: int, *, is_part: bool) -> None:
-        """A server refused what was asked of *url*: whoever else wants something of it waits as long as it said."""
+    def refused(self, url: str, error: AsyncSDKError, status: int, *, is_part: bool, who: int | None = None) -> None:
+        """A server refused what was asked of *url*: whoever else wants something of it waits as long as it said.
+
+        Args:
+            who: See `Origins.failed`.
+        """
         health = self.health
         if error.retryable:
             health.refusals += 1
+            self.origins.failed(url, error, who, "part" if is_part else "small")
+        if is_part:
+            health.part_refused += 1
+        else:
+            health.small_refused += 1
         if status in {429, 503}:
             if is_part:
                 health.part_throttled += 1

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from asyncsdk.engine.health import Health
 from asyncsdk.engine.lanes import Slots
-from asyncsdk.engine.limits.controller import LaneController, Step, Tick
+from asyncsdk.engine.limits.controller import UNIT_BYTES, LaneController, Step, Tick
 
 __all__ = ["PART_START", "SMALL_START", "Pilot"]
 
@@ -49,7 +49,7 @@ class Pilot:
         self._due = 0.0
         self._since = 0.0
         self._cpu = 0.0
-        self._seen = (0, 0, 0, 0, 0)
+        self._seen: tuple[int, ...] = (0,) * 8
 
     @property
     def trace(self) -> list[Step]:
@@ -83,12 +83,15 @@ class Pilot:
         self._cpu = time.thread_time()  # of the thread of this event loop, and of no other
         self._seen = self._counts()
 
-    def _counts(self) -> tuple[int, int, int, int, int]:
+    def _counts(self) -> tuple[int, ...]:
         health = self._health
         return (
             health.answers - health.part_answers,
+            health.small_refused,
             health.small_throttled,
+            health.moved_bytes - health.part_bytes,
             health.part_answers,
+            health.part_refused,
             health.part_throttled,
             health.part_bytes,
         )
@@ -98,24 +101,20 @@ class Pilot:
         seconds = max(now - self._since, 1e-6)
         late = max(0.0, now - self._due)
         cpu = (time.thread_time() - self._cpu) / seconds
-        small, small_refused, parts, part_refused, part_bytes = (
-            new - old for new, old in zip(self._counts(), self._seen, strict=True)
-        )
+        seen = [max(0, new - old) for new, old in zip(self._counts(), self._seen, strict=True)]
+        small, small_refused, small_throttled, small_bytes, parts, part_refused, part_throttled, part_bytes = seen
         slots = self._slots
-        well = max(0, small - small_refused)
+        # What was refused did nothing, whatever the refusal said: many of those are fast.
+        small, parts = max(0, small - small_refused), max(0, parts - part_refused)
+        used, part_used = slots.used("small"), slots.used("part")
+        is_full = used >= slots.small_limit
+        amount = small + small_bytes / UNIT_BYTES
         small_limit = self.small.observe(
-            Tick(seconds, well, well, small_refused, slots.used("small") >= slots.small_limit, cpu, late)
+            Tick(seconds, small, amount, small_throttled, is_full, cpu, late, small_bytes, used)
         )
+        is_full = part_used >= slots.part_limit
         part_limit = self.part.observe(
-            Tick(
-                seconds,
-                max(0, parts - part_refused),
-                max(0, part_bytes),
-                part_refused,
-                slots.used("part") >= slots.part_limit,
-                cpu,
-                late,
-            )
+            Tick(seconds, parts, part_bytes, part_throttled, is_full, cpu, late, part_bytes, part_used)
         )
         self._remember()
         self._wait()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+import secrets
 from collections.abc import Mapping, Sequence
 from urllib.parse import quote
 
@@ -20,6 +21,7 @@ from asyncsdk.engine.parted.contract import Finished, Limits, Piece, Standing
 from asyncsdk.engine.parted.listing import Listing
 from asyncsdk.engine.parted.state import SentPart
 from asyncsdk.engine.replies import xml_text
+from asyncsdk.engine.transfers import Upload
 from asyncsdk.engine.work import Count, Work
 from asyncsdk.errors import BadRequest, Conflict, PermissionDenied, ResponseError
 from asyncsdk.targets import BlobTarget
@@ -49,18 +51,27 @@ class BlockUpload:
         self._work = work
         self._target = target
         self._used = target
+        self._sent_to: dict[int, BlobTarget] = {}  # by the number of a block that is under way
+        self.upload_id = _own_id(work, target)
         # The names of all blocks of a blob are equally long.
-        self._prefix = hashlib.sha256(target.upload_id.encode()).hexdigest()[:16]
-        self.upload_id = target.upload_id
+        self._prefix = hashlib.sha256(self.upload_id.encode()).hexdigest()[:16]
+        self._is_own = self.upload_id != target.upload_id
         self.limits = Limits(target.part_size, MAX_BLOCKS)
 
     def _name(self, number: int) -> str:
         return base64.b64encode(f"{self._prefix}{number:08d}".encode()).decode()
 
     async def what_stands(self) -> Mapping[int, Standing]:
-        """Return the blocks of this upload that are in no list yet; nothing when the signature does not let us ask."""
+        """Return the blocks of this upload; nothing when the signature does not let us ask.
+
+        Where their names are this upload's alone, those that are in the blob's list count too: it was made, and who
+        made it did not come to say so. A list of the same names makes the same blob.
+        """
         try:
-            listed = await self._blocks("uncommitted", "UncommittedBlocks")
+            if self._is_own:
+                listed = await self._blocks("all", "CommittedBlocks", "UncommittedBlocks")
+            else:
+                listed = await self._blocks("uncommitted", "UncommittedBlocks")
         except PermissionDenied:
             return {}
         return {self._number(name): Standing(size, "", {}) for name, size in listed if self._number(name)}
@@ -77,17 +88,25 @@ class BlockUpload:
     # --- blocks ----------------------------------------------------------------------------------------------
 
     async def send(self, piece: Piece, count: Count) -> SentPart:
-        target = await self._current()
-        url = _with_query(target.url, f"comp=block&blockid={quote(self._name(piece.number), safe='')}")
-        carrying = Carrying("PUT", url, {**_versioned(target), **_asking(target)}, target.expires_at)
-        receipt = await send_part(self._work, piece.part, carrying, count, "part", number=piece.number)
+        async def fresh() -> Carrying:
+            target = self._sent_to[piece.number] = await self._current()
+            return self._carrying(target, piece.number)
+
+        now = self._carrying(self._used, piece.number)
+        receipt = await send_part(self._work, piece.part, now, count, "part", number=piece.number, fresh=fresh)
+        self._sent_to.pop(piece.number, None)
         # A block that was accepted with its digest was compared with it: the service promises that, and not that it
         # says the digest again.
-        is_verified = receipt.verified or bool(target.checksum)
+        is_verified = receipt.verified or bool(self._target.checksum)
         return SentPart(piece.number, receipt.size_bytes, crc32c_hex(receipt.checksum), "", is_verified)
 
+    def _carrying(self, target: BlobTarget, number: int) -> Carrying:
+        url = _with_query(target.url, f"comp=block&blockid={quote(self._name(number), safe='')}")
+        return Carrying("PUT", url, {**_versioned(target), **_asking(target)}, target.expires_at)
+
     async def renew(self, piece: Piece | None) -> bool:
-        return await self._work.renew(self._used)
+        # Others may have a fresh one since.
+        return await self._work.renew(self._used if piece is None else self._sent_to.get(piece.number, self._used))
 
     async def _current(self) -> BlobTarget:
         target = await self._work.current()
@@ -119,9 +138,9 @@ class BlockUpload:
         try:
             reply = await self._work.retry(attempt, renew=lambda: self.renew(None))
         except (Conflict, BadRequest) as error:
-            if asked == 1 or not await self._is_there(names):
+            if (asked == 1 and not self._is_own) or not await self._is_there(names):
                 raise error from None
-            return Finished()  # an earlier attempt made it, and its reply was lost
+            return Finished()  # an earlier attempt made it, or an earlier process, and the reply was lost
         return Finished(reply.headers.get("etag"), body=reply.body)
 
     async def _is_there(self, names: list[str]) -> bool:
@@ -137,8 +156,8 @@ class BlockUpload:
     async def abort(self) -> Reply | None:
         return None
 
-    async def _blocks(self, kind: str, element: str) -> list[tuple[str, int]]:
-        """Return name and size of the blocks of one kind, in the order of the list."""
+    async def _blocks(self, kind: str, *elements: str) -> list[tuple[str, int]]:
+        """Return name and size of the blocks of one kind, in the order of the list; of all, the latest ones last."""
         listing = Listing()
 
         async def attempt(count: Count) -> bytes:
@@ -154,13 +173,26 @@ class BlockUpload:
             return listing.text
 
         text = await self._work.retry(attempt, renew=lambda: self.renew(None))
-        inside = re.search(rf"<{element}>(.*?)</{element}>".encode(), text, re.DOTALL)
+        inside = [re.search(rf"<{element}>(.*?)</{element}>".encode(), text, re.DOTALL) for element in elements]
         found = []
-        for match in _BLOCK.finditer(inside[1] if inside else b""):
+        for match in _BLOCK.finditer(b"".join(part[1] for part in inside if part is not None)):
             name, size = xml_text(match[1], "Name") or "", xml_text(match[1], "Size") or ""
             if name and size.isascii() and size.isdigit():
                 found.append((name, int(size)))
         return found
+
+
+def _own_id(work: Work, target: BlobTarget) -> str:
+    """Return what names the blocks of this upload: of no other upload to the same blob, before it or at the same time.
+
+    That of an earlier process which is gone on with, else one that is made now.
+    """
+    assert isinstance(work.transfer, Upload)
+    resume = work.transfer.resume
+    begun = "" if resume is None else resume.upload_id
+    if begun == target.upload_id or begun.startswith(f"{target.upload_id}."):
+        return begun
+    return f"{target.upload_id}.{secrets.token_hex(8)}"
 
 
 def _versioned(target: BlobTarget) -> dict[str, str]:

@@ -8,6 +8,7 @@ from asyncsdk.engine.parted.s3 import MultipartUpload
 from asyncsdk.engine.parted.sending import send_in_parts
 from asyncsdk.engine.parted.sessions import SessionUpload
 from asyncsdk.engine.sources import OpenSource
+from asyncsdk.engine.streams import StreamSource
 from asyncsdk.engine.transfers import Outcome
 from asyncsdk.engine.uploads import put
 from asyncsdk.engine.work import Work
@@ -21,13 +22,13 @@ async def send_large(work: Work, source: OpenSource, may_again: bool) -> Outcome
     target = work.end
     if isinstance(target, BlobTarget) and source.size_bytes is not None and source.size_bytes <= target.single_bytes:
         return await put(work, source)
-    return await send_in_parts(work, source, _parted(work), may_again)
+    return await send_in_parts(work, source, _parted(work, source), may_again)
 
 
-def _parted(work: Work) -> PartedUpload:
+def _parted(work: Work, source: OpenSource) -> PartedUpload:
     target = work.end
     if isinstance(target, MultipartTarget):
         return MultipartUpload(work)
     if isinstance(target, ResumableTarget):
-        return SessionUpload(work)
+        return SessionUpload(work, is_stream=isinstance(source, StreamSource))
     return BlockUpload(work)

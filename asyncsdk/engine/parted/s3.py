@@ -12,6 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import anyio
 
@@ -39,7 +40,11 @@ _GONE = {"NoSuchUpload", "no_such_upload"}
 _OLD_BOOKS = 8
 _MOST_LOOKS = 4
 _LOOK_SECONDS = 0.25
+_MULTIPART_ETAG = re.compile(r'"[0-9a-f]{32}-[0-9]+"')
 _MD5 = re.compile(r"[0-9a-f]{32}")
+
+_LISTED_PARTS = 1000
+"""The page of a listing that is asked for as the k-th, from 0, begins after part 1000 k."""
 
 _PART = re.compile(rb"<Part>(.*?)</Part>", re.DOTALL)
 _DIGESTS = {
@@ -68,18 +73,27 @@ class MultipartUpload:
         self.upload_id = target.upload_id
         self._begun: Counter[int] = Counter()  # how many requests sent each part
         # ETags may be others with every upload of the same bytes (SSE-KMS), and completing asks for the latest.
-        may_repeat = bool(target.list_url) or not target.complete_url
+        may_repeat = bool(target.list_urls) or not target.complete_url
         self.limits = Limits(target.part_size, MAX_PARTS, may_repeat=may_repeat)
 
     # --- what is there ---------------------------------------------------------------------------------------
 
     async def what_stands(self) -> Mapping[int, Standing]:
-        """Return the parts that ListParts names. The first thousand of them at S3: its URL is signed for one page."""
-        if not self._target.list_url:
-            return {}
-        reply = await self._work.retry(self._list, renew=lambda: self.renew(None))
+        """Return the parts that ListParts names, page by page; what is on pages that are not to be had is left out."""
         found: dict[int, Standing] = {}
-        for match in _PART.finditer(reply):
+        page: int | None = 0 if self._target.list_urls else None
+        while page is not None:
+            text = await self._work.retry(partial(self._list, page), renew=lambda: self.renew(None))
+            found |= self._listed(text)
+            page = _page_after(text, page)
+        return found
+
+    def _book_of_page(self, page: int) -> MultipartTarget | None:
+        return next((book for book in reversed(self._books) if page < len(book.list_urls)), None)
+
+    def _listed(self, text: bytes) -> dict[int, Standing]:
+        found: dict[int, Standing] = {}
+        for match in _PART.finditer(text):
             number, size = xml_text(match[1], "PartNumber") or "", xml_text(match[1], "Size") or ""
             if _is_number(number) and _is_number(size):
                 headers = {header: xml_text(match[1], name) or "" for name, header in _DIGESTS.items()}
@@ -89,20 +103,20 @@ class MultipartUpload:
                 found[int(number)] = Standing(int(size), xml_text(match[1], "ETag") or "", digests)
         return found
 
-    async def _list(self, count: Count) -> bytes:
-        book = self._books[-1]
+    async def _list(self, page: int, count: Count) -> bytes:
+        book = self._book_of_page(page)
+        if book is None and await self.renew(None):  # pages after the first come with a renewal
+            book = self._book_of_page(page)
+        if book is None:
+            return b""
         listing = Listing()
-        request = Request(
-            "GET",
-            book.list_url or self._target.list_url,
-            on_head=listing.take,
-            timeouts=self._work.resources.config.timeouts,
-        )
+        timeouts = self._work.resources.config.timeouts
+        request = Request("GET", book.list_urls[page], on_head=listing.take, timeouts=timeouts)
         reply = await self._work.send(request, "part")
         if reply.status == 404:
             error = self._work.refused(reply, request, book.expires_at)
             # Ours knows of an upload when its first part is there.
-            if isinstance(error, ResponseError) and error.code == "no_such_upload":
+            if isinstance(error, ResponseError) and error.server_code == "no_such_upload":
                 return b""
             raise UploadLost(error) if isinstance(error, ResponseError) else error
         if reply.status != 200:
@@ -112,15 +126,16 @@ class MultipartUpload:
     # --- parts -----------------------------------------------------------------------------------------------
 
     async def send(self, piece: Piece, count: Count) -> SentPart:
-        book = self._used[piece.number] = await self._book_for(piece.number)
-        url = book.part_url(piece.number)
-        assert url is not None
-        self._begun[piece.number] += 1
-        carrying = Carrying("PUT", url, book.headers, book.expires_at)
+        async def fresh() -> Carrying:
+            book = self._used[piece.number] = await self._book_for(piece.number)
+            self._begun[piece.number] += 1
+            return self._carrying(book, piece.number)
+
+        now = self._carrying(self._find(piece.number) or self._books[-1], piece.number)
         try:
-            receipt = await send_part(self._work, piece.part, carrying, count, "part", number=piece.number)
+            receipt = await send_part(self._work, piece.part, now, count, "part", number=piece.number, fresh=fresh)
         except NotFound as error:
-            if error.code in _GONE:
+            if error.server_code in _GONE:
                 raise UploadLost(error) from None
             raise
         if reply_crc32c(receipt.reply.headers) is not None:
@@ -128,6 +143,11 @@ class MultipartUpload:
         return SentPart(
             piece.number, receipt.size_bytes, crc32c_hex(receipt.checksum), receipt.etag or "", receipt.verified
         )
+
+    def _carrying(self, book: MultipartTarget, number: int) -> Carrying:
+        """Return what carries part *number*; to some other URL of *book* when it holds none for it."""
+        url = book.part_url(number) or next(iter(book.part_urls), self._target.abort_url)
+        return Carrying("PUT", url, book.headers, book.expires_at)
 
     async def renew(self, piece: Piece | None) -> bool:
         if piece is None:
@@ -170,6 +190,8 @@ class MultipartUpload:
             fresh = None if feed is None else await renewed(feed, self._upload, first_part=number)
             if not isinstance(fresh, MultipartTarget) or fresh.part_url(number) is None:
                 return False
+            if fresh.upload_id != self.upload_id:  # its parts and those that are there would make no object
+                raise UploadLost(TransferError(f"{self._upload.name}: the platform has begun another upload of it"))
             self._books = [*self._books[-_OLD_BOOKS:], fresh]
             self._work.was_renewed(number)
             return True
@@ -188,7 +210,9 @@ class MultipartUpload:
             used = self._books[-1]
             url = used.complete_url or self._target.complete_url
             body = self._complete_body(parts)
-            request = Request("POST", url, {}, body, timeouts=self._work.resources.config.timeouts)
+            # S3 begins its answer at once and then sends a space now and then, until it has joined the parts.
+            timeouts = replace(self._work.resources.config.timeouts, rate_bytes=0)
+            request = Request("POST", url, {}, body, timeouts=timeouts)
             reply = await self._work.send(request, "part")
             if not 200 <= reply.status < 300:
                 raise self._work.refused(reply, request, used.expires_at)
@@ -202,7 +226,7 @@ class MultipartUpload:
                 reply = await self._work.retry(attempt, renew=lambda: self.renew(None))
                 break
             except NotFound as error:
-                if error.code not in _GONE:
+                if error.server_code not in _GONE:
                     raise
                 is_made = False if asked == 1 else await self.is_made(parts)
                 if is_made is None:
@@ -213,7 +237,7 @@ class MultipartUpload:
             except ResponseError as error:
                 # What a request that was given up had sent may have become a part just now.
                 looks += 1
-                if error.code != "InvalidPart" or looks == _MOST_LOOKS or not self._is_doubtful:
+                if error.server_code != "InvalidPart" or looks == _MOST_LOOKS or not self._is_doubtful:
                     raise
                 await anyio.sleep(looks * _LOOK_SECONDS)
                 parts = await self._as_the_server_has_them(parts)
@@ -232,7 +256,7 @@ class MultipartUpload:
     @property
     def _is_doubtful(self) -> bool:
         """Whether a part was sent more than once, and the server can be asked which of them it has."""
-        return bool(self._target.list_url) and any(count > 1 for count in self._begun.values())
+        return bool(self._target.list_urls) and any(count > 1 for count in self._begun.values())
 
     async def _as_the_server_has_them(self, parts: Sequence[SentPart]) -> Sequence[SentPart]:
         """Return *parts* with the ETags that the server has now of those that were sent more than once.
@@ -260,15 +284,15 @@ class MultipartUpload:
     async def is_made(self, parts: Sequence[SentPart]) -> bool | None:
         """See `PartedUpload`: the object's ETag is then the MD5 of the MD5s of its parts, with their count.
 
-        Nobody can say where there is no URL that may look, or where ETags are no MD5s (S3 with KMS keys). There it
-        counts as made if the feed compares it itself.
+        Nobody can say where there is no URL that may look, or where ETags are no MD5s (S3 with KMS keys) or others
+        (``rclone serve s3`` gives the MD5 of the whole). There it counts as made if the feed compares it itself.
         """
         if not self._target.complete_url:
             return False
         url = self._books[-1].object_url or self._target.object_url
         digests = [part.etag.strip('"') for part in parts]
         found = await self._etag_of(url) if url and all(_MD5.fullmatch(digest) for digest in digests) else None
-        if found is None:
+        if found is None or (found and not _MULTIPART_ETAG.fullmatch(found)):
             return True if is_judge(self._work.feed) else None
         whole = hashlib.md5(b"".join(map(bytes.fromhex, digests)), usedforsecurity=False).hexdigest()
 
@@ -329,6 +353,18 @@ class _HeadSeen(Exception):
 def _stop_at_head(head: ReplyHead) -> None:
     if head.status in {200, 206}:
         raise _HeadSeen(head.headers.get("etag", ""))
+
+
+def _page_after(text: bytes, page: int) -> int | None:
+    """Return which page of a listing follows, or None when *text* is the last one.
+
+    Where parts are missing, a page reaches beyond the thousand that it begins with: the next is the one that holds what
+    follows. One that ends before that (of a server that names fewer) is followed all the same.
+    """
+    if (xml_text(text, "IsTruncated") or "").lower() != "true":
+        return None
+    reached = xml_text(text, "NextPartNumberMarker") or ""
+    return max(page + 1, int(reached) // _LISTED_PARTS if _is_number(reached) else 0)
 
 
 def _is_number(text: str) -> bool:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 
 import anyio
 from anyio.abc import TaskGroup
 
 from asyncsdk.checksums import combine_crc32c, crc32c_hex
+from asyncsdk.engine.attempts import Airtime
 from asyncsdk.engine.digests import digests_of
 from asyncsdk.engine.limits.hedging import Claim
 from asyncsdk.engine.parted.contract import (
@@ -19,12 +19,13 @@ from asyncsdk.engine.parted.contract import (
     UploadLost,
     unknown_completion,
 )
+from asyncsdk.engine.parted.room import Room
 from asyncsdk.engine.parted.state import Resume, SentPart
 from asyncsdk.engine.parts import MemoryPart, Part
-from asyncsdk.engine.sources import OpenSource, open_source
+from asyncsdk.engine.sources import FileSource, OpenSource, open_source
 from asyncsdk.engine.streams import StreamSource
 from asyncsdk.engine.transfers import Outcome, Upload, describe_target, parse_crc32c
-from asyncsdk.engine.uploads import check_announced_size, check_expected
+from asyncsdk.engine.uploads import check_announced_size, check_expected, has_announced_size
 from asyncsdk.engine.work import Count, Work
 from asyncsdk.errors import AsyncSDKError, ChecksumMismatch, IncompleteTransfer, SourceChanged, TransferError
 
@@ -71,9 +72,10 @@ class _Sending:
         self._sent: dict[int, SentPart] = {}
         self._parts_read: int | None = None  # known at the end of the source
         self._failure: Exception | None = None
+        self._tells_parts = True
 
     async def run(self) -> Outcome:
-        size, limits = self._source.size_bytes, self._parted.limits
+        size, limits = self._size, self._parted.limits
         if size is not None and limits.max_parts is not None and part_count(size, limits.part_size) > limits.max_parts:
             raise self._too_many_parts(limits.max_parts)
         try:
@@ -84,6 +86,8 @@ class _Sending:
             check_announced_size(self._upload, total)
             check_expected(self._upload, checksum)
             parts = [self._sent[number] for number in range(1, len(self._sent) + 1)]
+            if self._resume is not None and self._resume.flush is not None and self._tells_parts:
+                await self._resume.flush()  # killed after this, somebody else knows the object for made
             finished = await self._parted.finish(parts, checksum, total)
         except UploadLost as lost:
             if not await self._was_finished(lost):
@@ -92,31 +96,66 @@ class _Sending:
             check_expected(self._upload, checksum)
             finished = Finished()
         except BaseException as error:  # removed whatever ended it, cancellation too, then raised again
-            if isinstance(error, SourceChanged) and self._may_again:
+            if isinstance(error, SourceChanged) and self._may_again and await has_announced_size(self._work):
                 self._forget()
                 if limits.in_order:  # what arrived of the old bytes cannot be replaced by others
                     await self._abort(error)
                     raise UploadLost(error) from None
                 raise
-            if not self._keeps_parts or isinstance(error, (SourceChanged, ChecksumMismatch)):
+            may_leave = self._resume is not None and self._resume.may_leave
+            if not may_leave or isinstance(error, (SourceChanged, ChecksumMismatch)):
                 await self._abort(error)
             raise
         return self._work.done(
             total, checksum, etag=finished.etag, verified=finished.is_verified or verified, reply=finished.body
         )
 
+    @property
+    def _size(self) -> int | None:
+        """The size, as far as it is known before the end: of a stream, what was announced."""
+        known = self._source.size_bytes
+        return self._upload.size_bytes if known is None else known
+
     async def _begin(self) -> None:
         """Find out what the server has already, if this upload was begun before."""
         resume, part_size = self._resume, self._parted.limits.part_size
         if resume is None:
             return
-        if (resume.upload_id, resume.part_size) == (self._parted.upload_id, part_size):
+        is_ours = (resume.upload_id, resume.part_size) == (self._parted.upload_id, part_size)
+        # What a session has cannot be sent again, in whatever parts it came.
+        is_begun = resume.upload_id == self._parted.upload_id and self._parted.limits.in_order
+        if self._is_another_file(resume):
+            await self._begin_another_file(is_ours or is_begun)
+            return
+        if is_ours:
             self._recalled = {part.number: part for part in resume.parts}
             if resume.keeps_parts:
                 self._remembered = self._recalled
-                self._standing = await self._parted.what_stands()
         elif resume.on_begin is not None:
             resume.on_begin(self._parted.upload_id, part_size)
+        if is_begun or (is_ours and resume.keeps_parts):
+            self._standing = await self._parted.what_stands()
+
+    def _is_another_file(self, resume: Resume) -> bool:
+        source = self._source
+        return isinstance(source, FileSource) and resume.identity not in {None, source.identity}
+
+    async def _begin_another_file(self, is_begun: bool) -> None:
+        """The file was replaced between the look at it and its opening: what is remembered is of other bytes.
+
+        Nothing is told of it either: that would be kept under what the other file was.
+        """
+        self._forget()
+        self._tells_parts = False
+        if not is_begun:
+            return
+        if self._parted.limits.in_order:  # what arrived of the old bytes cannot be replaced by others
+            error = SourceChanged(
+                f"{self._upload.name}: was changed since it was looked at, upload it again", source=self._upload.name
+            )
+            await self._abort(error)
+            raise UploadLost(error)
+        self._standing = await self._parted.what_stands()  # with digests, it is compared with what is read now
 
     def _forget(self) -> None:
         """What is remembered is of other bytes than those that come now."""
@@ -147,10 +186,14 @@ class _Sending:
         most = self._work.resources.config.most_concurrency
         if self._source.size_bytes is None:
             most = min(most, _MOST_OF_STREAM)
-        room = asyncio.Semaphore(1 if limits.in_order else most)
+        with Room(self._work.resources.slots, 1 if limits.in_order else most) as room:
+            await self._read_parts(group, parts, room)
+
+    async def _read_parts(self, group: TaskGroup, parts: set[Part], room: Room) -> None:
+        limits = self._parted.limits
         number = start = 0
         while True:
-            await room.acquire()
+            await room.enter()
             part = await self._source.next_part(limits.part_size)
             if part is None and number > 0:
                 self._parts_read = number
@@ -176,7 +219,7 @@ class _Sending:
             self._failure = error
         scope.cancel()
 
-    async def _send_one(self, piece: Piece, parts: set[Part], room: asyncio.Semaphore, group: TaskGroup) -> None:
+    async def _send_one(self, piece: Piece, parts: set[Part], room: Room, group: TaskGroup) -> None:
         try:
             sent = await self._found(piece)
             if sent is None:
@@ -185,27 +228,28 @@ class _Sending:
                 sent = await self._send(piece, group)
             self._sent[piece.number] = sent
             # What is remembered in these very words needs no telling.
-            if self._resume is not None and self._resume.on_part is not None and sent != piece.remembered:
-                self._resume.on_part(sent)
+            if self._tells_parts and sent != piece.remembered:
+                self._tell(sent)
         except Exception as error:  # noqa: BLE001  # raised again, alone, by `_send_parts`
             self._fail(error, group.cancel_scope)
         finally:
             piece.part.release()
             parts.discard(piece.part)
-            room.release()
+            room.leave()
 
     async def _send(self, piece: Piece, group: TaskGroup) -> SentPart:
         """Send *piece*; when that takes far longer than others took, by a second request at the same time."""
 
-        async def once(max_attempts: int | None = None) -> SentPart:
+        async def once(airtime: Airtime | None = None, max_attempts: int | None = None) -> SentPart:
             return await self._work.retry(
                 lambda count: self._parted.send(piece, count),
                 renew=lambda: self._parted.renew(piece),
                 max_attempts=max_attempts,
+                airtime=airtime,
             )
 
         async def repeat(claim: Claim) -> SentPart:
-            sent = await once(1)
+            sent = await once(max_attempts=1)
             is_used = False
             try:
                 is_used = await claim()
@@ -216,7 +260,7 @@ class _Sending:
 
         if self._parted.limits.in_order or not self._parted.limits.may_repeat:
             return await once()
-        return await self._work.resources.limits.hedging.run(group, piece.part.size_bytes, once, repeat)
+        return await self._work.resources.limits.hedging.run(group, "up", piece.part.size_bytes, once, repeat)
 
     async def _look_before_the_end(self, piece: Piece) -> None:
         """Where the last part makes the object, a source that changed or is not the announced one shows before it."""
@@ -261,6 +305,10 @@ class _Sending:
         count(size)
         return SentPart(piece.number, size, crc32c_hex(checksum), standing.etag, verified)
 
+    def _tell(self, sent: SentPart) -> None:
+        if self._resume is not None and self._resume.on_part is not None:
+            self._resume.on_part(sent)
+
     # --- the end ---------------------------------------------------------------------------------------------
 
     async def _was_finished(self, lost: UploadLost) -> bool:
@@ -271,7 +319,8 @@ class _Sending:
         if sorted(recalled) != list(range(1, part_count(size, part_size) + 1)):
             return False
         parts = [recalled[number] for number in sorted(recalled)]
-        if not self._keeps_parts and not await self._has_bytes_of(parts):
+        is_same = self._keeps_parts and isinstance(self._source, FileSource)
+        if not is_same and not await self._has_bytes_of(parts):
             return False
         is_made = await self._parted.is_made(parts)
         if is_made is None:
@@ -318,8 +367,12 @@ class _Sending:
         return checksum, sent, verified
 
     def _too_many_parts(self, most: int) -> TransferError:
-        size = self._source.size_bytes
-        fitting = "" if size is None else f"; it needs parts of at least {-(-size // most)} bytes"
+        size = self._size
+        fitting = (
+            "; a stream whose size is told beforehand, or a file, may be larger"
+            if size is None
+            else f"; it needs parts of at least {-(-size // most)} bytes"
+        )
         return TransferError(
             f"{self._upload.name}: has more than {most} parts of {self._parted.limits.part_size} bytes{fitting}",
             source=self._upload.name,

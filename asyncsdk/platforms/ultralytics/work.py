@@ -144,7 +144,7 @@ class Work:
         except BadRequest as error:
             if not payload.is_batch or error.status not in _OF_THE_JOB:
                 raise
-            problem = PredictionProblem(code=error.code, message=str(error.args[0]))
+            problem = PredictionProblem(code=error.server_code or error.code, message=str(error.args[0]))
             return PredictionResult(image=image.name, problem=problem)
 
     async def _predict(self, payload: PredictPayload, image: bytes, name: str) -> PredictionResult:

@@ -9,10 +9,11 @@ from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
 import orjson
-from anyio import CapacityLimiter, to_thread
+from anyio import CapacityLimiter, sleep, to_thread
 
-from asyncsdk.errors import AsyncSDKError, BadRequest, Unauthenticated
+from asyncsdk.errors import AsyncSDKError, BadRequest, ServerError, Unauthenticated
 from asyncsdk.protocol.base import Message
+from asyncsdk.protocol.uploads import STILL_CHECKING
 from asyncsdk.server.http.api import MAX_BODY_BYTES, MessageHandler, own_url
 from asyncsdk.server.http.bodies import ClientGone, read_body
 from asyncsdk.server.http.replies import (
@@ -180,8 +181,16 @@ class Visit:
         """
         backend = self.host.backend
         minter = FileMinter(backend.objects) if to_files else backend.minter(self.host.base_url(self.scope))
-        reply: R = await self.host.in_thread(lambda: backend.handle(message, self.principal, minter))
-        return reply
+        in_thread = self.host.in_mover if backend.asks_store(type(message)) else self.host.in_thread
+        while True:
+            try:
+                reply: R = await in_thread(lambda: backend.handle(message, self.principal, minter))
+            except ServerError as error:
+                if error.server_code != STILL_CHECKING:
+                    raise
+                await sleep(error.retry_after or 1.0)  # reading goes on, or fails
+            else:
+                return reply
 
 
 def bearer_token(scope: Scope) -> str | None:

@@ -16,7 +16,7 @@ from asyncsdk.protocol.archives import (
     PreparedArchiveDownload,
 )
 from asyncsdk.protocol.uploads import PreparedUpload
-from asyncsdk.server.handlers.blobs import StoredBlobs, add_blobs, drop_references, has_arrived, new_blob
+from asyncsdk.server.handlers.blobs import StoredBlobs, add_blobs, arrived, drop_references, new_blob
 from asyncsdk.server.handlers.datasets import fetch_dataset, fetch_writable_dataset
 from asyncsdk.server.handlers.keys import check_key, never_arrived
 from asyncsdk.server.handlers.registry import Arrivals, Context, handles
@@ -26,7 +26,7 @@ from asyncsdk.server.schema import blobs, datasets
 __all__: list[str] = []
 
 
-@handles(PrepareArchive, role="editor")
+@handles(PrepareArchive, role="editor", asks_store=True)
 def prepare_archive(context: Context, message: PrepareArchive) -> PreparedUpload:
     dataset = fetch_writable_dataset(context, message.dataset_id)
     if dataset.archive_blob_id is not None:
@@ -42,12 +42,10 @@ def prepare_archive(context: Context, message: PrepareArchive) -> PreparedUpload
 
 def _arrivals(context: Context, message: CommitArchive) -> Arrivals:
     object_id = check_key(context, message.key, message.dataset_id)
-    if not has_arrived(context, object_id, size_bytes=message.size_bytes, crc32c=message.crc32c):
-        return Arrivals({})
-    # Here and not in the commit: nobody may have to wait for the write lock while a cloud is asked.
-    if not is_zip(context.objects.head(object_id, message.crc32c, HEAD_BYTES)):
+    found = arrived(context, (object_id, message.size_bytes, message.crc32c))
+    if found.objects and not is_zip(context.objects.head(object_id, message.crc32c, HEAD_BYTES)):
         raise BadRequest("these bytes are no zip archive")
-    return Arrivals({(object_id, message.crc32c): message.size_bytes})
+    return found
 
 
 @handles(CommitArchive, role="editor", writes=True, arrivals=_arrivals)
@@ -77,6 +75,7 @@ def prepare_archive_download(context: Context, message: PrepareArchiveDownload) 
     if dataset.archive_blob_id is None:
         raise NotFound(f"dataset {dataset.name!r} has no archive; give it one with upload_archive")
     blob = _blob_of(context, dataset)
+    context.end_reading()
     origin = context.minter.origin(blob.id, size_bytes=blob.size_bytes, crc32c=blob.crc32c, etag=blob.etag)
     return PreparedArchiveDownload(origin=origin, filename=dataset.archive_filename or "")
 

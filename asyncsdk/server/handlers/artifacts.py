@@ -25,7 +25,7 @@ from asyncsdk.protocol.jobs import (
     PrepareJobInputs,
 )
 from asyncsdk.protocol.uploads import PreparedUpload, PreparedUploads
-from asyncsdk.server.handlers.blobs import StoredBlobs, add_blobs, drop_references, has_arrived, new_blob
+from asyncsdk.server.handlers.blobs import StoredBlobs, add_blobs, arrived, drop_references, new_blob
 from asyncsdk.server.handlers.entities import add, history_fields, to_record
 from asyncsdk.server.handlers.job_queue import fetch_held, fetch_row, require_offer
 from asyncsdk.server.handlers.keys import check_key, new_key
@@ -75,10 +75,11 @@ def _fetch(context: Context, job_id: str, artifact_id: str) -> Row[Any]:
 # --- inputs --------------------------------------------------------------------------------------------------
 
 
-@handles(PrepareJobInputs, role="editor")
+@handles(PrepareJobInputs, role="editor", asks_store=True)
 def prepare_job_inputs(context: Context, message: PrepareJobInputs) -> PreparedUploads:
     if message.kind is not None:
         require_offer(context, message.kind, {"format": message.format})
+    context.end_reading()
     keys: list[str] = []
     wanted: list[Wanted] = []
     for entry in message.entries:
@@ -96,12 +97,8 @@ def prepare_job_inputs(context: Context, message: PrepareJobInputs) -> PreparedU
 
 def arrivals_of(context: Context, job_id: str, inputs: Sequence[JobInput]) -> Arrivals:
     """Return which inputs of a job that is to be created are there."""
-    found: dict[tuple[str, str], int] = {}
-    for entry in inputs:
-        object_id = check_key(context, entry.key, job_id)
-        if has_arrived(context, object_id, size_bytes=entry.size_bytes, crc32c=entry.crc32c):
-            found[object_id, entry.crc32c] = entry.size_bytes
-    return Arrivals(found)
+    sent = [(check_key(context, entry.key, job_id), entry.size_bytes, entry.crc32c) for entry in inputs]
+    return arrived(context, *sent)
 
 
 def add_inputs(context: Context, job_id: str, inputs: Sequence[JobInput]) -> None:
@@ -139,7 +136,7 @@ def inputs_of(context: Context, job_id: str) -> tuple[ArtifactRecord, ...]:
 # --- outputs -------------------------------------------------------------------------------------------------
 
 
-@handles(PrepareArtifact, role="editor")
+@handles(PrepareArtifact, role="editor", asks_store=True)
 def prepare_artifact(context: Context, message: PrepareArtifact) -> PreparedUpload:
     fetch_held(context, message.job_id, message.worker_id, message.attempt)
     return prepare_object(context, message.job_id, size_bytes=message.size_bytes, crc32c=message.crc32c)
@@ -164,9 +161,7 @@ def _arrivals(context: Context, message: CommitArtifact) -> Arrivals:
     object_id = check_key(context, message.key, message.job_id)
     if _committed_before(context, message, object_id):
         return Arrivals({})
-    if has_arrived(context, object_id, size_bytes=message.size_bytes, crc32c=message.crc32c):
-        return Arrivals({(object_id, message.crc32c): message.size_bytes})
-    return Arrivals({})
+    return arrived(context, (object_id, message.size_bytes, message.crc32c))
 
 
 @handles(CommitArtifact, role="editor", writes=True, arrivals=_arrivals)
@@ -231,5 +226,6 @@ def get_artifact(context: Context, message: GetArtifact) -> ArtifactRecord:
 @handles(PrepareArtifactDownload, role="viewer")
 def prepare_artifact_download(context: Context, message: PrepareArtifactDownload) -> PreparedArtifactDownload:
     row = _fetch(context, message.job_id, message.artifact_id)
+    context.end_reading()
     origin = context.minter.origin(row.blob_id, size_bytes=row.size_bytes, crc32c=row.crc32c, etag=row.etag)
     return PreparedArtifactDownload(origin=origin)

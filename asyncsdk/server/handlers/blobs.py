@@ -1,4 +1,16 @@
-"""Rows of stored objects: what is known of them, who points to them, and that nobody does."""
+"""Rows of stored objects: what is known of them, who points to them, and that nobody does.
+
+::
+
+    references_count
+      1 and more      so many rows point to the object
+      0               none does: it is to go. It is there, and may still be committed
+      -1              it goes this moment, in some process; or that process died, or the store does not let it go
+      -2              it went
+
+From -1 on the object's key is dead for good: nothing is committed under it any more, so whoever removes it late, or a
+second time, removes nothing that anybody has. Its row goes when the key is too old to be committed anyhow.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +20,26 @@ from dataclasses import dataclass
 import orjson
 from sqlalchemy import Connection, bindparam, update
 
-from asyncsdk.errors import Conflict
+from asyncsdk.errors import Conflict, ResponseError
 from asyncsdk.server.handlers.bulk import insert_rows
 from asyncsdk.server.handlers.keys import is_too_old, never_arrived
-from asyncsdk.server.handlers.registry import Context
+from asyncsdk.server.handlers.registry import Arrivals, Context
 from asyncsdk.server.objects.signing import object_etag
 from asyncsdk.server.schema import blobs
 
-__all__ = ["NewBlob", "StoredBlobs", "add_blobs", "condemn", "drop_references", "has_arrived", "new_blob"]
+__all__ = [
+    "NewBlob",
+    "Sent",
+    "StoredBlobs",
+    "add_blobs",
+    "arrived",
+    "condemn",
+    "drop_references",
+    "new_blob",
+]
+
+Sent = tuple[str, int, str]
+"""What a message says of an object: id, size in bytes, crc32c."""
 
 NewBlob = tuple[str, int, str, str, int]
 """Object id, size in bytes, crc32c, ETag, and when it was committed; rows are given one after the other in one list."""
@@ -32,11 +56,11 @@ _FIND = """
 class _Stored:
     size_bytes: int
     crc32c: str
-    is_referenced: bool
+    is_dead: bool
 
 
 class StoredBlobs:
-    """What the store says of some objects, and whether they may be committed. Use it under the write lock.
+    """What rows say of some objects, and whether they may be committed. That is sure under the write lock.
 
     Args:
         context: Of the message.
@@ -51,11 +75,16 @@ class StoredBlobs:
         self._rows: dict[str, _Stored] = {}
         if known:
             found = context.connection.exec_driver_sql(_FIND, (orjson.dumps(known).decode(),))
-            self._rows = {row[0]: _Stored(row[1], row[2], row[3] > 0) for row in found}
+            self._rows = {row[0]: _Stored(row[1], row[2], row[3] < 0) for row in found}
 
     def __contains__(self, object_id: str) -> bool:
-        """Whether the store has a row of the object. One without may be committed once it has arrived."""
+        """Whether there is a row of the object. One without may be committed once it has arrived."""
         return object_id in self._rows
+
+    def is_dead(self, object_id: str) -> bool:
+        """Whether the object went or is going: its key can never be committed again."""
+        row = self._rows.get(object_id)
+        return row is not None and row.is_dead
 
     def require(self, object_id: str, size_bytes: int, crc32c: str) -> None:
         """Let an object pass that is durable, and there, with this size and checksum.
@@ -64,25 +93,40 @@ class StoredBlobs:
             Conflict: It was committed with other bytes.
             NotFound: It is not there.
         """
-        has_arrived = self._context.published.get((object_id, crc32c)) == size_bytes
+        staged = object_id, crc32c
+        has_arrived = self._context.published.get(staged) == size_bytes
         row = self._rows.get(object_id)
-        if row is None:
-            if not has_arrived:
-                raise never_arrived()
-        elif (row.size_bytes, row.crc32c) != (size_bytes, crc32c):
-            if not has_arrived:
-                raise never_arrived()
+        if row is not None and (row.is_dead or (row.size_bytes, row.crc32c) != (size_bytes, crc32c)):
+            if row.is_dead or not has_arrived:
+                raise self._problem(staged)
             raise Conflict(f"object {object_id} was committed with other bytes; prepare the upload again")
-        elif not row.is_referenced and (
-            # Its file is to go, and may be gone: whoever removes files does so before the row.
-            not has_arrived or self._context.objects.staged_size(object_id, crc32c) != size_bytes
-        ):
-            raise never_arrived()
+        if row is None and not has_arrived:
+            raise self._problem(staged)
+
+    def _problem(self, staged: tuple[str, str]) -> ResponseError:
+        return self._context.arrivals.problems.get(staged) or never_arrived()
 
 
-def has_arrived(context: Context, object_id: str, *, size_bytes: int, crc32c: str) -> bool:
-    """Whether an object is there with this size and checksum, young enough that no sweep is near."""
-    return not is_too_old(context, object_id) and context.objects.staged_size(object_id, crc32c) == size_bytes
+def arrived(context: Context, *sent: Sent) -> Arrivals:
+    """Return which objects are there with these sizes and checksums, young enough that no sweep is near.
+
+    Ends the transaction: called when everything is read.
+
+    Raises:
+        BadRequest: One is there with other bytes (code ``bad_digest``).
+        ServerError: One is still being read for its checksum (code ``still_checking``), or could not be.
+    """
+    wanted = [(object_id, crc32c) for object_id, _, crc32c in sent if not is_too_old(context, object_id)]
+    context.end_reading()
+    found = dict(zip(wanted, context.objects.sizes(wanted), strict=True))
+    objects = {}
+    for object_id, size_bytes, crc32c in sent:
+        size = found.get((object_id, crc32c))
+        if isinstance(size, ResponseError):
+            raise size
+        if size == size_bytes:
+            objects[object_id, crc32c] = size_bytes
+    return Arrivals(objects)
 
 
 def new_blob(context: Context, object_id: str, size_bytes: int, crc32c: str) -> NewBlob:
@@ -101,7 +145,7 @@ def add_blobs(context: Context, rows: Sequence[str | int]) -> None:
 
 
 def condemn(context: Context, rows: Sequence[str | int]) -> None:
-    """Note that the files of objects, given as to `add_blobs`, are to go unless something points to them."""
+    """Note that objects, given as to `add_blobs`, are to go unless something points to them."""
     insert_rows(context.connection, _INSERT, "(?, ?, ?, ?, ?, 0)", rows, ending="ON CONFLICT (id) DO NOTHING")
 
 

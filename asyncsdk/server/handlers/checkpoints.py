@@ -25,7 +25,7 @@ from asyncsdk.protocol.checkpoints import (
     Retention,
 )
 from asyncsdk.protocol.uploads import PreparedUpload
-from asyncsdk.server.handlers.blobs import StoredBlobs, add_blobs, drop_references, has_arrived, new_blob
+from asyncsdk.server.handlers.blobs import StoredBlobs, add_blobs, arrived, drop_references, new_blob
 from asyncsdk.server.handlers.entities import add, fetch, to_record
 from asyncsdk.server.handlers.keys import check_key
 from asyncsdk.server.handlers.registry import Arrivals, Context, handles
@@ -75,7 +75,7 @@ def _fetch(context: Context, model_id: str, checkpoint_id: str) -> Row[Any]:
     return row
 
 
-@handles(PrepareCheckpoint, role="editor")
+@handles(PrepareCheckpoint, role="editor", asks_store=True)
 def prepare_checkpoint(context: Context, message: PrepareCheckpoint) -> PreparedUpload:
     model = fetch(context, models, message.model_id, "model")
     return prepare_object(context, model.id, size_bytes=message.size_bytes, crc32c=message.crc32c)
@@ -100,9 +100,7 @@ def _arrivals(context: Context, message: CommitCheckpoint) -> Arrivals:
     object_id = check_key(context, message.key, message.model_id)
     if _committed_before(context, message, object_id):
         return Arrivals({})
-    if has_arrived(context, object_id, size_bytes=message.size_bytes, crc32c=message.crc32c):
-        return Arrivals({(object_id, message.crc32c): message.size_bytes})
-    return Arrivals({})
+    return arrived(context, (object_id, message.size_bytes, message.crc32c))
 
 
 @handles(CommitCheckpoint, role="editor", writes=True, arrivals=_arrivals)
@@ -242,5 +240,6 @@ def prune_checkpoints(context: Context, message: PruneCheckpoints) -> PrunedChec
 @handles(PrepareCheckpointDownload, role="viewer")
 def prepare_checkpoint_download(context: Context, message: PrepareCheckpointDownload) -> PreparedCheckpointDownload:
     row = _fetch(context, message.model_id, message.checkpoint_id)
+    context.end_reading()
     origin = context.minter.origin(row.blob_id, size_bytes=row.size_bytes, crc32c=row.crc32c, etag=row.etag)
     return PreparedCheckpointDownload(origin=origin)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import orjson
 from sqlalchemy import Text, bindparam, case, type_coerce, update
 
-from asyncsdk.errors import AsyncSDKError, Conflict
+from asyncsdk.errors import AsyncSDKError, Conflict, ResponseError
 from asyncsdk.protocol.base import Problem
 from asyncsdk.protocol.uploads import CommitEntry, CommittedUpload, CommittedUploads, CommitUploads
 from asyncsdk.server.handlers.blobs import StoredBlobs, add_blobs, condemn, drop_references, new_blob
@@ -56,8 +56,14 @@ def _arrivals(context: Context, message: CommitUploads) -> Arrivals:
     )
     oldest = oldest_id(context)
     wanted = [(key[:24], entry.crc32c) for entry in entries if (key := entry.key) in keys and key >= oldest]
-    sizes = zip(wanted, context.objects.sizes(wanted), strict=True)
-    return Arrivals({staged: size for staged, size in sizes if size is not None}, keys)
+    context.end_reading()
+    found = context.objects.sizes(wanted)
+    objects = {staged: size for staged, size in zip(wanted, found, strict=True) if isinstance(size, int)}
+    if len(objects) == len(wanted):
+        return Arrivals(objects, keys)
+    # Of one entry alone: what is wrong with an object, or not known yet, does not keep the others.
+    wrong = zip(wanted, found, strict=True)
+    return Arrivals(objects, keys, {staged: error for staged, error in wrong if isinstance(error, ResponseError)})
 
 
 @handles(CommitUploads, role="editor", writes=True, arrivals=_arrivals)

@@ -116,6 +116,7 @@ def prepare_downloads(context: Context, message: PrepareDownloads) -> PreparedDo
         .where(items.c.dataset_id == message.dataset_id, items.c.id.in_(set(message.item_ids)))
     )
     found = {row[0]: row for row in context.connection.execute(statement)}
+    context.end_reading()  # to sign a URL may be a request, too
     origins = []
     for item_id in message.item_ids:
         row = found.get(item_id)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from contextlib import ExitStack, suppress
+from io import SEEK_END
+from typing import Any, BinaryIO
 
 from sqlalchemy import Row, insert, select
 
@@ -23,7 +25,7 @@ from asyncsdk.server.handlers.blobs import condemn, new_blob
 from asyncsdk.server.handlers.datasets import fetch_dataset, fetch_writable_dataset
 from asyncsdk.server.handlers.keys import check_key, is_too_old, never_arrived
 from asyncsdk.server.handlers.prediction_tasks import fetch_task_named
-from asyncsdk.server.handlers.registry import Context, handles
+from asyncsdk.server.handlers.registry import Arrivals, Context, StagedObject, handles
 from asyncsdk.server.handlers.rows import RowIngest, numbered_lines, numbered_values
 from asyncsdk.server.handlers.uploads import prepare_object
 from asyncsdk.server.listing import Field, Listing, list_page
@@ -67,7 +69,7 @@ def upload_rows(context: Context, message: UploadPredictionRows) -> IngestedRows
     return ingest.result()
 
 
-@handles(PrepareRowParts, role="editor")
+@handles(PrepareRowParts, role="editor", asks_store=True)
 def prepare_row_parts(context: Context, message: PrepareRowParts) -> PreparedRowParts:
     dataset = fetch_writable_dataset(context, message.dataset_id)
     entries = [
@@ -76,7 +78,27 @@ def prepare_row_parts(context: Context, message: PrepareRowParts) -> PreparedRow
     return PreparedRowParts.model_construct(entries=tuple(entries))
 
 
-@handles(CommitPredictionParts, role="editor", writes=True)
+def _arrivals(context: Context, message: CommitPredictionParts) -> Arrivals:
+    """Open the parts that are not stored yet: from a bucket they are fetched before the write lock is taken."""
+    dataset = fetch_writable_dataset(context, message.dataset_id)
+    task = fetch_task_named(context, dataset.id, message.task)
+    object_ids = [check_key(context, part.key, dataset.id) for part in message.parts]
+    before = _ingested_before(context, task, object_ids)
+    context.end_reading()
+    files: dict[StagedObject, BinaryIO] = {}
+    with ExitStack() as opened:
+        for object_id, part in zip(object_ids, message.parts, strict=True):
+            staged = object_id, part.crc32c
+            if object_id in before or staged in files or is_too_old(context, object_id):
+                continue
+            with suppress(NotFound):  # told by the handler, unless another call stored it meanwhile
+                files[staged] = opened.enter_context(context.objects.open_staged(*staged))
+        opened.pop_all()  # closed by whoever has the message handled
+    sizes = {staged: file.seek(0, SEEK_END) for staged, file in files.items()}
+    return Arrivals(sizes, files=files)
+
+
+@handles(CommitPredictionParts, role="editor", writes=True, arrivals=_arrivals)
 def commit_parts(context: Context, message: CommitPredictionParts) -> IngestedRows:
     dataset = fetch_writable_dataset(context, message.dataset_id)
     task = fetch_task_named(context, dataset.id, message.task)
@@ -86,11 +108,9 @@ def commit_parts(context: Context, message: CommitPredictionParts) -> IngestedRo
     for object_id, part in zip(object_ids, message.parts, strict=True):
         if object_id not in before:
             before[object_id] = _ingest(context, task, object_id, part)
+            # The rows are stored: the part itself is to go. One that was stored before went: it gets no second row.
+            condemn(context, new_blob(context, object_id, part.size_bytes, part.crc32c))
         results.append(before[object_id])
-    # The rows are stored: the parts themselves are to go.
-    parts = zip(object_ids, message.parts, strict=True)
-    for object_id, part in parts:
-        condemn(context, new_blob(context, object_id, part.size_bytes, part.crc32c))
     problems = tuple(problem for result in results for problem in result.problems)
     return IngestedRows(
         accepted=sum(result.accepted for result in results),
@@ -115,11 +135,13 @@ def _ingested_before(context: Context, task: Row[Any], object_ids: list[str]) ->
 
 
 def _ingest(context: Context, task: Row[Any], object_id: str, part: SentRowPart) -> IngestedRows:
-    if is_too_old(context, object_id) or context.objects.staged_size(object_id, part.crc32c) != part.size_bytes:
+    staged = object_id, part.crc32c
+    if context.published.get(staged) != part.size_bytes:
         raise _part_gone()
+    file = context.arrivals.files[staged]
+    file.seek(0)
     ingest = RowIngest(context, task)
-    with context.objects.open_staged(object_id, part.crc32c) as file:
-        ingest.take(numbered_lines(file, part.first_line))
+    ingest.take(numbered_lines(file, part.first_line))
     result = ingest.result()
     context.connection.execute(
         insert(ingested_parts).values(

@@ -16,7 +16,7 @@ from asyncsdk.protocol.projects import (
     ProjectRecord,
 )
 from asyncsdk.protocol.uploads import PreparedUpload
-from asyncsdk.server.handlers.blobs import StoredBlobs, add_blobs, drop_references, has_arrived, new_blob
+from asyncsdk.server.handlers.blobs import StoredBlobs, add_blobs, arrived, drop_references, new_blob
 from asyncsdk.server.handlers.entities import fetch, to_record
 from asyncsdk.server.handlers.keys import check_key, never_arrived
 from asyncsdk.server.handlers.registry import Arrivals, Context, handles
@@ -28,7 +28,7 @@ __all__: list[str] = []
 _record = partial(to_record, ProjectRecord)
 
 
-@handles(PrepareProjectImage, role="editor")
+@handles(PrepareProjectImage, role="editor", asks_store=True)
 def prepare_image(context: Context, message: PrepareProjectImage) -> PreparedUpload:
     project = fetch(context, projects, message.project_id, "project")
     return prepare_object(context, project.id, size_bytes=message.size_bytes, crc32c=message.crc32c)
@@ -36,12 +36,10 @@ def prepare_image(context: Context, message: PrepareProjectImage) -> PreparedUpl
 
 def _arrivals(context: Context, message: CommitProjectImage) -> Arrivals:
     object_id = check_key(context, message.key, message.project_id)
-    if not has_arrived(context, object_id, size_bytes=message.size_bytes, crc32c=message.crc32c):
-        return Arrivals({})
-    # Here and not in the commit: nobody may have to wait for the write lock while a cloud is asked.
-    if image_type(context.objects.head(object_id, message.crc32c, HEAD_BYTES)) is None:
+    found = arrived(context, (object_id, message.size_bytes, message.crc32c))
+    if found.objects and image_type(context.objects.head(object_id, message.crc32c, HEAD_BYTES)) is None:
         raise BadRequest("these bytes are no PNG, JPEG, GIF, WebP or BMP image")
-    return Arrivals({(object_id, message.crc32c): message.size_bytes})
+    return found
 
 
 @handles(CommitProjectImage, role="editor", writes=True, arrivals=_arrivals)
@@ -71,5 +69,6 @@ def prepare_image_download(context: Context, message: PrepareProjectImageDownloa
     if project.image_blob_id is None:
         raise NotFound(f"project {project.name!r} has no image; give it one with upload_image")
     blob = context.connection.execute(select(blobs).where(blobs.c.id == project.image_blob_id)).one()
+    context.end_reading()
     origin = context.minter.origin(blob.id, size_bytes=blob.size_bytes, crc32c=blob.crc32c, etag=blob.etag)
     return PreparedProjectImageDownload(origin=origin, filename=project.image_filename)

@@ -19,6 +19,7 @@ from asyncsdk.protocol.uploads import (
     RenewUploads,
     UploadEntry,
 )
+from asyncsdk.server.handlers.blobs import StoredBlobs
 from asyncsdk.server.handlers.datasets import fetch_writable_dataset
 from asyncsdk.server.handlers.keys import check_key, is_too_old, never_arrived, new_key
 from asyncsdk.server.handlers.making import to_upload
@@ -36,13 +37,14 @@ def taken(path: str, item_id: str) -> Conflict:
 
 
 def prepare_object(context: Context, scope_id: str, *, size_bytes: int | None, crc32c: str | None) -> PreparedUpload:
-    """Return a key and a target for a new object of a scope."""
+    """Return a key and a target for a new object of a scope. Ends the transaction: called when everything is read."""
+    context.end_reading()
     object_id, key = new_key(context, scope_id)
     target = context.minter.target(object_id, size_bytes=size_bytes, crc32c=crc32c)
     return to_upload(key, target)
 
 
-@handles(PrepareUploads, role="editor")
+@handles(PrepareUploads, role="editor", asks_store=True)
 def prepare_uploads(context: Context, message: PrepareUploads) -> PreparedUploads:
     dataset = fetch_writable_dataset(context, message.dataset_id)
     paths = {entry.path for entry in message.entries}
@@ -79,6 +81,7 @@ def prepare_uploads(context: Context, message: PrepareUploads) -> PreparedUpload
 
 def _minted(context: Context, wanted: list[Wanted], keys: list[tuple[str, str | None]]) -> Iterator[PreparedUpload]:
     """Yield the answers to entries that are to be uploaded; *keys* are given with the ids of items that stand there."""
+    context.end_reading()
     for (key, item_id), target in zip(keys, context.minter.targets(wanted), strict=True):
         if isinstance(target, BadRequest):  # a size that no target can take
             reply = PreparedUpload(verdict="refused", problem=Problem.of(target))
@@ -99,12 +102,14 @@ def _judge(entry: UploadEntry, item: Row[Any], on_existing: OnExisting) -> Prepa
     return PreparedUpload(verdict="skip", item_id=item.id) if entry.crc32c == item.crc32c else None
 
 
-@handles(RenewUploads, role="editor")
+@handles(RenewUploads, role="editor", asks_store=True)
 def renew_uploads(context: Context, message: RenewUploads) -> RenewedUploads:
     targets = []
-    for entry in message.entries:
-        object_id = check_key(context, entry.key, message.scope_id)
-        if is_too_old(context, object_id):
+    object_ids = [check_key(context, entry.key, message.scope_id) for entry in message.entries]
+    stored = StoredBlobs(context, object_ids)
+    context.end_reading()
+    for object_id, entry in zip(object_ids, message.entries, strict=True):
+        if is_too_old(context, object_id) or stored.is_dead(object_id):  # nothing can be committed under it
             raise never_arrived()
         targets.append(
             context.minter.renew(

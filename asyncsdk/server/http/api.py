@@ -7,7 +7,7 @@ it handled and writes the reply.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import cache
 from typing import Any, Protocol
 from urllib.parse import parse_qsl
@@ -77,6 +77,9 @@ class MessageHandler(Protocol):
     def handle(self, message: Message[Any], principal: Any, minter: Minter) -> Any:
         """Return the reply to *message*, or raise the error that says why not."""
 
+    def asks_store(self, message_type: type[Message[Any]]) -> bool:
+        """Whether a message may take as long as a bucket does."""
+
     def sweep_if_due(self) -> Any:
         """Remove what was never committed and is old, unless that was done within a day."""
 
@@ -94,6 +97,7 @@ class MessageEndpoint:
         backend: Handles them.
         by_method: The messages, by HTTP method.
         limiter: Bounds how many are in threads at once.
+        store_limiter: The same of those that ask a bucket.
         base_url: What minted URLs start with; None takes the request's own scheme and ``Host``.
     """
 
@@ -103,16 +107,18 @@ class MessageEndpoint:
         by_method: Mapping[str, type[Message[Any]]],
         *,
         limiter: CapacityLimiter,
+        store_limiter: CapacityLimiter,
         base_url: str | None,
     ) -> None:
         self._backend = backend
         self._by_method = by_method
         self._limiter = limiter
+        self._store_limiter = store_limiter
         self._base_url = base_url
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         token = _bearer_token(scope)
-        principal = await self._in_thread(lambda: self._backend.authenticate(token))
+        principal = await to_thread.run_sync(self._backend.authenticate, token, limiter=self._limiter)
         if principal is None:
             raise Unauthenticated("the server does not know this token")
         method = "GET" if scope["method"] == "HEAD" else scope["method"]
@@ -129,15 +135,18 @@ class MessageEndpoint:
             reply = self._backend.handle(message, principal, minter)
             return reply_adapter(message_type).dump_json(reply)
 
-        reply = await self._in_thread(answer)
+        limiter = self._store_limiter if self._backend.asks_store(message_type) else self._limiter
+        reply = await to_thread.run_sync(answer, limiter=limiter)
         await send_reply(send, 200, reply, [(b"content-type", b"application/json"), (b"cache-control", b"no-store")])
-
-    async def _in_thread(self, function: Callable[[], Any]) -> Any:
-        return await to_thread.run_sync(function, limiter=self._limiter)
 
 
 def endpoints(
-    backend: MessageHandler, messages: Iterable[type[Message[Any]]], *, limiter: CapacityLimiter, base_url: str | None
+    backend: MessageHandler,
+    messages: Iterable[type[Message[Any]]],
+    *,
+    limiter: CapacityLimiter,
+    store_limiter: CapacityLimiter,
+    base_url: str | None,
 ) -> dict[str, MessageEndpoint]:
     """Return one endpoint per path (with the prefix ``/v1``) for those of *messages* that the backend handles."""
     by_path: dict[str, dict[str, type[Message[Any]]]] = {}
@@ -146,7 +155,7 @@ def endpoints(
             route = message_type.route
             by_path.setdefault(API_PREFIX + route.path, {})[route.method] = message_type
     return {
-        path: MessageEndpoint(backend, by_method, limiter=limiter, base_url=base_url)
+        path: MessageEndpoint(backend, by_method, limiter=limiter, store_limiter=store_limiter, base_url=base_url)
         for path, by_method in by_path.items()
     }
 

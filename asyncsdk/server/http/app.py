@@ -49,6 +49,9 @@ logger = logging.getLogger("asyncsdk.server")
 MESSAGES_AT_ONCE = 16
 """Messages in worker threads at once: reads of SQLite run side by side, writes queue anyway."""
 
+STORE_MESSAGES_AT_ONCE = 16
+"""The same of those that ask a bucket, beside the others: when it takes its time, tokens are checked all the same."""
+
 
 class App:
     """ASGI application of a platform.
@@ -69,8 +72,8 @@ class App:
         self._uploads = UploadEndpoint(backend.objects, backend.signer)
         messages = [message for message in all_messages() if message in backend.handled]
         self._messages = messages
-        limiter = CapacityLimiter(MESSAGES_AT_ONCE)
-        api = endpoints(backend, messages, limiter=limiter, base_url=public_url)
+        limiter, store_limiter = CapacityLimiter(MESSAGES_AT_ONCE), CapacityLimiter(STORE_MESSAGES_AT_ONCE)
+        api = endpoints(backend, messages, limiter=limiter, store_limiter=store_limiter, base_url=public_url)
         pages = {"/openapi.json": self._openapi, "/docs": self._docs, "/health": self._health}
         # In order of definition: a path of fixed words must stand before one with placeholders in the same places.
         ordered = sorted(api.items(), key=lambda pair: pair[0].count("{"))

@@ -19,6 +19,7 @@ from asyncsdk.errors import (
     InvalidRow,
     ResponseError,
     UnsupportedOperation,
+    word_of,
 )
 
 __all__ = [
@@ -146,7 +147,7 @@ def error_status(error: AsyncSDKError) -> int:
 
 def error_body(error: AsyncSDKError, request_id: str) -> dict[str, Any]:
     """Return the JSON of *error*. What is not meant for clients (paths of this machine) stays here."""
-    facts: dict[str, Any] = {"code": error.code, "request_id": request_id}
+    facts: dict[str, Any] = {"code": word_of(error), "request_id": request_id}
     match error:
         case ResponseError():
             facts["message"] = str(error.args[0])

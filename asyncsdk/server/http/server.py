@@ -98,16 +98,17 @@ class HttpServer:
     def run(self, on_ready: Callable[[str], None] | None = None) -> None:
         """Serve until `stop`, or SIGINT or SIGTERM when this is the main thread; returns when all is shut down.
 
-        Running requests get 10 s to end. A second SIGINT does not wait for them.
+        Running requests get 10 s to end. A second signal does not wait for them; a third, or a second SIGTERM, ends the
+        process at once, whatever its threads are in. What was answered is durable.
 
         Args:
             on_ready: Called with the URL once requests are answered.
         """
-        try:
-            with self._signals():
+        with self._signals():
+            try:
                 asyncio.run(self._serve(on_ready))
-        finally:
-            self.close()
+            finally:
+                self.close()
 
     def stop(self) -> None:
         """Make `run` shut down; may be called from any thread."""
@@ -163,12 +164,13 @@ class HttpServer:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        seen = 0
+        seen: list[int] = []
 
         def handle(number: int, frame: FrameType | None) -> None:
-            nonlocal seen
-            seen += 1
-            self._stop(force=seen > 1 and number == signal.SIGINT)
+            if len(seen) >= 2 or (number == signal.SIGTERM and number in seen):
+                os._exit(128 + number)  # as shells say it
+            seen.append(number)
+            self._stop(force=len(seen) > 1)
 
         handled = (signal.SIGINT, signal.SIGTERM)
         before = {number: signal.signal(number, handle) for number in handled}

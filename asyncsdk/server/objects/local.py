@@ -14,6 +14,7 @@ earlier releases stay where those put them: `asyncsdk.server.objects.earlier`.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -219,12 +220,22 @@ class LocalObjects:
 
     # --- what is to go -------------------------------------------------------------------------------------------
 
-    def remove(self, objects: Iterable[tuple[str, str]]) -> None:
-        """Remove objects, given by id and crc32c; those that are missing are passed over."""
+    def remove(self, objects: Iterable[tuple[str, str]]) -> Mapping[str, str]:
+        """Remove objects, given by id and crc32c; those that are missing are passed over.
+
+        Returns:
+            The ids of those whose file the system does not remove, and why.
+        """
+        stayed: dict[str, str] = {}
         for object_id, crc32c in objects:
-            self.staged_path(object_id, crc32c).unlink(missing_ok=True)
-            if self._earlier is not None:
-                self._earlier.remove(object_id)
+            path = self.staged_path(object_id, crc32c)
+            try:
+                path.unlink(missing_ok=True)
+                if self._earlier is not None:
+                    self._earlier.remove(object_id)
+            except OSError as error:
+                stayed[object_id] = errno.errorcode.get(error.errno or 0, type(error).__name__)
+        return stayed
 
     def discard_expired(
         self, *, before_ms: int, keep: Callable[[Sequence[str]], Mapping[str, str]], swept: Swept | None = None

@@ -142,7 +142,7 @@ class UrlMinter:
             part_urls=tuple(self._url("PUT", object_id, {"partNumber": part, **upload}, expires_at) for part in parts),
             complete_url=self._url("POST", object_id, {**upload, **_known(crc32c)}, expires_at),
             abort_url=self._url("DELETE", object_id, upload, expires_at),
-            list_url=self._url("GET", object_id, upload, expires_at),
+            list_urls=(self._url("GET", object_id, upload, expires_at),),  # of all parts
             first_part=first_part,
             expires_at=expires_at,
         )

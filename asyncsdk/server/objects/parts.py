@@ -15,6 +15,11 @@ MAX_PARTS = 10_000
 """As S3."""
 
 MIN_PART_SIZE = 8 * 1024 * 1024
+
+STREAM_PART_SIZE = 32 * 1024 * 1024
+"""Of an object of unknown size, which ends at 10,000 of them: 312.5 GiB. Parts of equal size, for not every store that
+speaks S3 takes others; larger ones would leave too few in the memory of a client."""
+
 MAX_PART_SIZE = 5 * 1024**3
 
 _UPLOAD_ID = re.compile(r"([0-9a-f]{16})-([1-9][0-9]{0,9})-([0-9]{1,14}|x)")
@@ -22,9 +27,12 @@ _ETAG = re.compile(r'"?([0-9a-f]{8})-([0-9]{1,10})"?')
 
 
 def part_size_for(size_bytes: int | None) -> int:
-    """Return the part size for an object: 8 MiB, doubled until 10,000 parts are enough."""
+    """Return the part size for an object: 8 MiB, doubled until 10,000 parts are enough; 32 MiB when its size is not
+    known."""
+    if size_bytes is None:
+        return STREAM_PART_SIZE
     part_size = MIN_PART_SIZE
-    while size_bytes is not None and part_size * MAX_PARTS < size_bytes:
+    while part_size * MAX_PARTS < size_bytes:
         part_size *= 2
     return part_size
 

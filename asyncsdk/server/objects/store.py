@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import BinaryIO, Protocol
 
+from asyncsdk.errors import ResponseError
 from asyncsdk.server.objects.discarding import Swept
 
-__all__ = ["ObjectStore"]
+__all__ = ["Found", "ObjectStore"]
+
+Found = int | ResponseError | None
+"""The size of an object that arrived; None when it is not there; why it cannot be said, or may not be committed."""
 
 
 class ObjectStore(Protocol):
@@ -20,11 +24,13 @@ class ObjectStore(Protocol):
         ServerError: A store elsewhere cannot be reached (code ``store_unavailable``), or refuses (``store_refused``).
     """
 
-    def sizes(self, objects: Collection[tuple[str, str]]) -> list[int | None]:
-        """Return the size of each object that arrived; None for one that is not there with that checksum."""
+    def sizes(self, objects: Collection[tuple[str, str]]) -> Sequence[Found]:
+        """Return what is there of each object.
 
-    def staged_size(self, object_id: str, crc32c: str) -> int | None:
-        """Return the size of one object that arrived; None when it is not there."""
+        An error stands for one that is there with other bytes (`BadRequest`, code ``bad_digest``), or that is still
+        being read for its checksum (`ServerError`, code ``still_checking``; that is not waited for longer than
+        seconds), or that could not be read.
+        """
 
     def open_staged(self, object_id: str, crc32c: str) -> BinaryIO:
         """Open an object that arrived; `NotFound` when it is not there."""
@@ -35,8 +41,12 @@ class ObjectStore(Protocol):
     def publish(self, objects: Sequence[tuple[str, str]]) -> None:
         """Return when these objects are durable."""
 
-    def remove(self, objects: Iterable[tuple[str, str]]) -> None:
-        """Remove objects; those that are missing are passed over."""
+    def remove(self, objects: Iterable[tuple[str, str]]) -> Mapping[str, str]:
+        """Remove objects; those that are missing are passed over.
+
+        Returns:
+            The ids of those that stay because they cannot be removed, and why, in a word.
+        """
 
     def discard_expired(
         self, *, before_ms: int, keep: Callable[[Sequence[str]], Mapping[str, str]], swept: Swept | None = None

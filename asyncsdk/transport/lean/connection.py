@@ -323,6 +323,8 @@ class Connection(Delayed):
 
     def broken(self, error: OSError) -> None:
         """End what is under way: the system, or TLS, says that the connection is gone."""
+        if error.errno == errno.ETIMEDOUT:
+            self._was_silent()
         if self.exchange is None:
             self.close()
         elif self._writer is not None:
@@ -389,4 +391,9 @@ class Connection(Delayed):
         url = exchange.request.url
         error = self.deadlines.overdue(now, exchange.reported, self._reader.received, url)
         if error is not None:
+            self._was_silent()
             self.drop(error)
+
+    def _was_silent(self) -> None:
+        if not self._reader.has_begun:
+            self._owner.pool.drop_idle(self.address, self.deadlines.since)

@@ -104,6 +104,19 @@ class Pool:
         if self.waiting:
             self._serve_soon()
 
+    def drop_idle(self, address: Address, since: float) -> None:
+        """Close those to *address* that nobody has used since then: one beside them has just been found dead.
+
+        What cut that one off (a gateway that forgot it) may have cut them off too, and each would cost as long a wait.
+        Those that were used later have shown that they work.
+
+        Args:
+            since: By the monotonic clock.
+        """
+        for connection in list(self._idle.get(address, ())):
+            if connection.deadlines.since <= since:
+                connection.close()  # takes itself from the list
+
     def forget(self, connection: Connection) -> None:
         """Count *connection*, which is closed now, no longer."""
         self.connections.discard(connection)

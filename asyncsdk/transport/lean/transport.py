@@ -16,7 +16,7 @@ import anyio
 from asyncsdk.errors import ConfigError, ConnectionFailed, redact_url
 from asyncsdk.transport.base import NOT_IDEMPOTENT, Reply, Request, Timeouts
 from asyncsdk.transport.lean.buffers import SPARE_BYTES
-from asyncsdk.transport.lean.connecting import LEAST_BYTES, Connector
+from asyncsdk.transport.lean.connecting import LEAST_BYTES, Connector, notice_silence
 from asyncsdk.transport.lean.connection import Connection
 from asyncsdk.transport.lean.exchange import Exchange, Waiter
 from asyncsdk.transport.lean.heads import encode_head
@@ -271,6 +271,7 @@ class LeanTransport:
         assert task is not None
         try:
             link = await self._connector.connect(exchange.address, timeouts.connect)
+            notice_silence(link.sock, timeouts.idle)
             connection = Connection(self, exchange.address, link, self._loop)
             memory_bytes, self._connecting[task] = self._connecting[task], 0
             self.pool.made(connection, memory_bytes)

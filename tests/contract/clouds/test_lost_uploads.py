@@ -13,6 +13,7 @@ import pytest
 
 from asyncsdk import AsyncClient
 from asyncsdk.engine import Progress, RetryPolicy, TransferConfig
+from asyncsdk.server.objects.clouds import s3_minting
 from asyncsdk.server.objects.clouds.s3_minting import S3Minter
 from asyncsdk.targets import MultipartTarget
 from tests.support.crew import crew_of, until
@@ -39,8 +40,8 @@ def minted(monkeypatch: pytest.MonkeyPatch) -> list[MultipartTarget]:
     targets: list[MultipartTarget] = []
     mint = S3Minter._multipart
 
-    def noting(*args: Any) -> MultipartTarget:
-        targets.append(mint(*args))
+    def noting(*args: Any, **options: Any) -> MultipartTarget:
+        targets.append(mint(*args, **options))
         return targets[-1]
 
     monkeypatch.setattr(S3Minter, "_multipart", noting)
@@ -72,12 +73,24 @@ async def stopped(client: AsyncClient, what: str, path: Path, after_bytes: int) 
     client.engine.limits.bandwidth = None
 
 
+@pytest.mark.parametrize("urls", [25, 1])
 @pytest.mark.parametrize("processes", [1, 2])
 @pytest.mark.parametrize("what", ["dataset", "checkpoint"])
 async def test_an_upload_that_was_swept_begins_anew(
-    home: CloudHome, minted: list[MultipartTarget], tmp_path: Path, what: str, processes: int
+    home: CloudHome,
+    minted: list[MultipartTarget],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    what: str,
+    processes: int,
+    urls: int,
 ) -> None:
-    """The same call again sends everything to another upload; nobody has to forget a journal for it."""
+    """The same call again sends everything to another upload; nobody has to forget a journal for it.
+
+    With one URL at a time, too: further ones are asked for the upload that is in force, not the one that is gone.
+    """
+    monkeypatch.setattr(s3_minting, "FIRST_PART_URLS", urls)
+    monkeypatch.setattr(s3_minting, "RENEWED_PART_URLS", urls)
     path = tmp_path / "weights.pt"
     path.write_bytes(os.urandom(SIZE))
     config = replace(QUICK, processes=processes)

@@ -11,6 +11,7 @@ import pytest
 from asyncsdk import AsyncClient
 from asyncsdk.engine import RetryPolicy, TransferConfig
 from asyncsdk.errors import AsyncSDKError, ChecksumMismatch
+from asyncsdk.server.objects.clouds import gcs_minting
 from tests.support.clouds.google import GoogleStorage
 from tests.support.real.buckets import CloudHome, google_home
 from tests.support.server import RunningServer
@@ -18,6 +19,12 @@ from tests.support.server import RunningServer
 MiB = 1024 * 1024
 SIZE = 21 * MiB
 QUICK = TransferConfig(retry=RetryPolicy(max_attempts=2, wait_initial_seconds=0.01, wait_max_seconds=0.02))
+
+
+@pytest.fixture(autouse=True)
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three parts instead of one."""
+    monkeypatch.setattr(gcs_minting, "PART_BYTES", 8 * MiB)
 
 
 @pytest.fixture

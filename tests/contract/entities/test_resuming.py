@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from asyncsdk import AsyncClient
-from asyncsdk.engine import Event, Outcome, Resuming
-from asyncsdk.engine.journal import RunSummary, journal_folder
+from asyncsdk.engine import Event, JournalChanged, Outcome, Resuming
+from asyncsdk.engine.config import MiB
+from asyncsdk.engine.journal import LargeState, RunRecord, RunSummary, boot_number, journal_folder
 from asyncsdk.engine.journal.catalogue import summaries
-from asyncsdk.entities import examining
+from asyncsdk.engine.journal.store import Store
+from asyncsdk.entities import checkpoint_transfers, download_books, examining
+from asyncsdk.entities.datasets import AsyncDataset
+from asyncsdk.entities.downloading import OnExistingFile
 from asyncsdk.entities.item_uploads import ItemUpload
-from asyncsdk.errors import ConfigError
+from asyncsdk.entities.single_books import SingleBooks
+from asyncsdk.entities.upload_books import UploadBooks
+from asyncsdk.errors import ConfigError, ConnectionFailed
+from tests.support.server import RunningServer
 
 
 def runs(home: Path) -> list[RunSummary]:
@@ -172,3 +182,206 @@ async def test_a_download_leaves_alone_what_it_wrote_and_fetches_what_was_change
         f"{number}.jpg": b"photo %d" % number for number in range(10)
     }
     assert runs(home) == []
+
+
+@pytest.mark.parametrize("what", ["items", "checkpoint"])
+async def test_a_file_rewritten_while_a_run_goes_on_is_never_mixed(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped half-way, run again, and rewritten at equal size after the look at it: the object has the new bytes."""
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    path = folder / "w.bin"
+    path.write_bytes(os.urandom(40 * MiB))
+    os.utime(path, (1_700_000_000, 1_700_000_000))
+    has_part = asyncio.Event()
+    add = LargeState._add
+    monkeypatch.setattr(LargeState, "_add", lambda state, part: (add(state, part), has_part.set()))
+    rewritten: list[bytes] = []
+
+    def rewriting(recall: Any) -> Any:
+        async def then_rewrite(*arguments: Any) -> Any:
+            found = await recall(*arguments)
+            if not rewritten:
+                rewritten.append(os.urandom(40 * MiB))
+                path.write_bytes(rewritten[0])
+            return found
+
+        return then_rewrite
+
+    with RunningServer(tmp_path / "platform") as server:
+        async with AsyncClient(server.url, token=server.token, concurrency=1) as client:
+            dataset, model = await client.datasets.create("d"), await client.models.create("m")
+
+            async def upload() -> Any:
+                if what == "items":
+                    return await dataset.upload(folder)
+                return await model.upload_checkpoint(path, is_best=True)
+
+            begun = asyncio.create_task(upload())
+            await asyncio.wait_for(has_part.wait(), 60)
+            begun.cancel()
+            await asyncio.gather(begun, return_exceptions=True)
+            for books in (UploadBooks, SingleBooks):
+                monkeypatch.setattr(books, "recall", rewriting(books.recall))
+            made = await upload()
+            if what == "items":
+                assert made.failed == 0
+                await dataset.download(tmp_path / "back")
+            else:
+                await model.download_checkpoint(tmp_path / "back")
+    (back,) = [found for found in (tmp_path / "back", *(tmp_path / "back").rglob("*")) if found.is_file()]
+    assert back.read_bytes() == rewritten[0]
+
+
+async def killed_download(client: AsyncClient, photos: Path, home: Path, copy: Path) -> AsyncDataset:
+    """Leave what a kill leaves of a download of all photos but the last with ``fail``: files, of which nothing could
+    be kept any more but that the run had begun."""
+    dataset = await client.datasets.create("d")
+    await dataset.upload(photos, resume=False)
+    copy.mkdir()
+    (copy / "9.jpg").mkdir()  # in the way, so that the run is kept
+    assert (await dataset.download(copy, on_existing="fail")).failed == 1
+    (copy / "9.jpg").rmdir()
+    (path,) = journal_folder(home).glob("*.sqlite3")
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT sum(count) FROM pages").fetchone()[0] == 9
+        connection.execute("DELETE FROM pages")
+        connection.commit()
+    return dataset
+
+
+async def test_fail_knows_the_files_of_its_own_run(
+    client: AsyncClient, photos: Path, tmp_path: Path, home: Path
+) -> None:
+    """Those renamed into place in the moments before a kill; not those of others, nor such as were changed since."""
+    copy = tmp_path / "copy"
+    dataset = await killed_download(client, photos, home, copy)
+    os.utime(copy / "3.jpg", (1_700_000_000, 1_700_000_000))  # from before the run
+    (copy / "4.jpg").write_bytes(b"photo X")
+    report = await dataset.download(copy, on_existing="fail")
+    assert (report.done, report.skipped, report.failed) == (1, 7, 2)
+    assert {failure.name: failure.code for failure in report.failures} == {"3.jpg": "conflict", "4.jpg": "conflict"}
+    assert (copy / "4.jpg").read_bytes() == b"photo X"
+
+
+async def test_fail_refuses_what_stood_there_before_the_run(client: AsyncClient, photos: Path, tmp_path: Path) -> None:
+    dataset = await client.datasets.create("d")
+    await dataset.upload(photos, resume=False)
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    (copy / "3.jpg").write_bytes(b"photo 3")
+    os.utime(copy / "3.jpg", (1_700_000_000, 1_700_000_000))
+    for _ in range(2):
+        report = await dataset.download(copy, on_existing="fail")
+        assert [failure.name for failure in report.failures] == ["3.jpg"]
+
+
+@pytest.mark.parametrize("on_existing", ["skip_same", "overwrite", "fail"])
+async def test_after_a_loss_of_power_files_are_read_and_those_without_their_bytes_fetched(
+    client: AsyncClient, photos: Path, tmp_path: Path, on_existing: OnExistingFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file may have its size, time and inode and no bytes: entries of another start of the machine prove nothing."""
+    dataset = await client.datasets.create("d")
+    await dataset.upload(photos, resume=False)
+    copy = tmp_path / "copy"
+    (copy / "9.jpg").mkdir(parents=True)  # in the way: the run is kept
+    assert (await dataset.download(copy, on_existing=on_existing)).done == 9
+    (copy / "9.jpg").rmdir()
+    lost = copy / "4.jpg"
+    before = lost.stat()
+    with lost.open("r+b") as file:
+        file.write(bytes(before.st_size))
+    os.utime(lost, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert lost.stat().st_mtime_ns == before.st_mtime_ns
+    with monkeypatch.context() as patched:
+        patched.setattr(download_books, "boot_number", lambda: boot_number() ^ 1)
+        report = await dataset.download(copy, on_existing=on_existing)
+    assert (report.done, report.skipped, report.failed) == (2, 8, 0)
+    assert lost.read_bytes() == b"photo 4"
+
+
+async def test_a_run_whose_journal_another_one_has_says_so(client: AsyncClient, photos: Path, home: Path) -> None:
+    dataset = await client.datasets.create("d")
+    assert (await dataset.upload(photos)).failed == 1
+    (run,) = runs(home)
+    path = journal_folder(home) / f"{run.run_id}.sqlite3"
+    other = Store.open(path, RunRecord(run.verb, {}, run.arguments))
+    seen: list[Event] = []
+    report = await dataset.upload(photos, on_event=seen.append)
+    other.release("stopped")
+    assert (report.skipped, report.failed) == (10, 1)
+    (told,) = [event for event in seen if isinstance(event, JournalChanged)]
+    assert seen[0] is told
+    assert (told.journal, told.is_kept) == (run.run_id, False)
+    assert f"process {os.getpid()} on" in told.reason
+
+    def refuse(event: Event) -> None:
+        raise KeyError(event.kind)
+
+    other = Store.open(path, RunRecord(run.verb, {}, run.arguments))
+    with pytest.raises(KeyError, match="journal_changed"):
+        await dataset.upload(photos, on_event=refuse)
+    other.release("stopped")
+
+
+async def test_an_upload_that_is_of_another_user_now_is_made_anew(
+    client: AsyncClient, tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All bytes had arrived, and then the token, or the secret of the server, became another: its key is refused."""
+    model = await client.models.create("m")
+    weights = tmp_path / "weights"
+    weights.write_bytes(b"weights")
+    os.utime(weights, (1_700_000_000, 1_700_000_000))
+
+    async def refuse(feed: object, size_bytes: int, crc32c: str) -> None:
+        raise ConnectionFailed("gone this moment")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoint_transfers._UploadFeed, "_commit", refuse)
+        with pytest.raises(ConnectionFailed):
+            await model.upload_checkpoint(weights)
+    (run,) = runs(home)
+    store = Store.open(journal_folder(home) / f"{run.run_id}.sqlite3", RunRecord(run.verb, {}, run.arguments))
+    known = store.large("object")
+    assert known is not None
+    key = known[0]["key"]
+    assert known[0]["arrived"]
+    store.begin_large("object", known[0] | {"key": f"{key[:-1]}{'0' if key[-1] != '0' else '1'}"})
+    store.release("stopped")
+    made = await model.upload_checkpoint(weights)
+    assert made.size_bytes == 7
+    assert [found.id async for found in model.checkpoints.list()] == [made.id]
+    assert runs(home) == []
+
+
+async def test_a_named_run_into_another_folder_is_another_run(
+    client: AsyncClient, photos: Path, tmp_path: Path, home: Path
+) -> None:
+    """What was half received goes where it was begun, and nothing of it is believed of another folder."""
+    dataset = await client.datasets.create("d")
+    await dataset.upload(photos, resume=False)
+    for name in ("one", "other"):
+        (tmp_path / name / "9.jpg").mkdir(parents=True)  # in the way: the run is kept
+        assert (await dataset.download(tmp_path / name, resume="nightly")).done == 9
+    assert len({run.run_id for run in runs(home)}) == 2
+    (tmp_path / "one" / "9.jpg").rmdir()
+    assert (await dataset.download(tmp_path / "one", resume="nightly")).skipped == 9
+
+
+async def test_other_metadata_is_sent_though_the_bytes_are_known(client: AsyncClient, photos: Path, home: Path) -> None:
+    """``overwrite`` means it, in a run that is gone on with too; what is as it was is not sent again."""
+
+    def items(camera: str) -> list[ItemUpload]:
+        given = [ItemUpload(photos / f"{n}.jpg", f"{n}.jpg", metadata={"camera": camera, "n": n}) for n in range(3)]
+        return [*given, ItemUpload(photos / "4.jpg", "4.jpg"), ItemUpload(photos / "zz.jpg", "zz.jpg")]
+
+    dataset = await client.datasets.create("d")
+    report = await dataset.upload(items("old"), on_existing="overwrite", resume="nightly")
+    assert (report.done, report.failed) == (4, 1)
+    report = await dataset.upload(items("old"), on_existing="overwrite", resume="nightly")
+    assert (report.done, report.skipped, report.failed) == (0, 4, 1)
+    report = await dataset.upload(items("new"), on_existing="overwrite", resume="nightly")
+    assert (report.done, report.skipped, report.failed) == (3, 1, 1)
+    found = {item.path: dict(item.metadata) async for item in dataset.items.list()}
+    assert found == {f"{n}.jpg": {"camera": "new", "n": n} for n in range(3)} | {"4.jpg": {}}

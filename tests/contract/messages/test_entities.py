@@ -168,7 +168,7 @@ async def test_an_update_of_something_that_changed_is_refused(platform: Platform
     changed = await platform.send(kind.update(made.id, description="1", if_updated_at=made.updated_at))
     with pytest.raises(Conflict) as stale:
         await platform.send(kind.update(made.id, description="2", if_updated_at=made.updated_at))
-    assert (stale.value.status, stale.value.code) == (412, "precondition_failed")
+    assert (stale.value.status, stale.value.server_code) == (412, "precondition_failed")
     assert await platform.send(kind.get(made.id)) == changed
     later = made.updated_at + timedelta(milliseconds=1) * 10**6
     with pytest.raises(Conflict):

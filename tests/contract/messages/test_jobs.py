@@ -111,7 +111,7 @@ async def test_repeating_a_message_changes_nothing_more(platform: Platform, work
     done = await platform.send(ending)
     assert done.error == Problem(code="oom", message="no memory")
     assert await platform.send(ending) == done
-    assert (await refused(platform, FinishJob(**held(worker, made), status="succeeded"))).code == "lease_lost"
+    assert (await refused(platform, FinishJob(**held(worker, made), status="succeeded"))).server_code == "lease_lost"
     assert (await platform.send(ListJobs(total=True))).total == 1
 
 
@@ -172,14 +172,14 @@ async def test_a_lease_that_ran_out_puts_the_job_back(platform: Platform, worker
     assert (await get(platform, made)).status == "queued"
     assert [job.id for job in (await platform.send(ListJobs(status="queued"))).entries] == [made.id]
     assert (await platform.send(ListJobs(status="running"))).entries == ()
-    assert (await refused(platform, ReportJob(**held(worker, made)))).code == "lease_lost"
+    assert (await refused(platform, ReportJob(**held(worker, made)))).server_code == "lease_lost"
     other = await new_worker(platform, "other")
     assert (await platform.send(PeekJobs(worker_id=other.id))).has_jobs
     taken = (await claim(platform, other)).job
     assert taken is not None
     assert (taken.id, taken.attempts, taken.worker_id) == (made.id, 2, other.id)
     for late in (ReportJob(**held(worker, made), progress=0.9), FinishJob(**held(worker, made), status="succeeded")):
-        assert (await refused(platform, late)).code == "lease_lost"
+        assert (await refused(platform, late)).server_code == "lease_lost"
     await platform.send(ReleaseJob(**held(worker, made)))
     now = await get(platform, made)
     assert (now.status, now.worker_id, now.progress) == ("running", other.id, None)

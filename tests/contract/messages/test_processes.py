@@ -114,7 +114,7 @@ def check_whole(backend: Backend) -> None:
             for blob_id in connection.execute(select(table.c.blob_id)).scalars():
                 counted[blob_id] = counted.get(blob_id, 0) + 1
         stored = {row.id: row for row in connection.execute(select(blobs)).all()}
-    assert {blob_id: row.references_count for blob_id, row in stored.items() if row.references_count} == counted
+    assert {blob_id: row.references_count for blob_id, row in stored.items() if row.references_count > 0} == counted
     for blob_id in counted:
         content = backend.objects.path(blob_id, stored[blob_id].crc32c).read_bytes()
         assert (len(content), checksum(content)) == (stored[blob_id].size_bytes, stored[blob_id].crc32c)
@@ -224,7 +224,7 @@ def test_a_crash_after_the_database_commit(data: Path, backend: Backend, monkeyp
 
 
 def test_a_crash_while_files_are_removed(data: Path, backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files go before the transaction that says so ends: a commit that saw one before does not take it for there."""
+    """Files go before a transaction says so: a commit that saw one before does not take it for there."""
     dataset = ask(backend, CreateDataset(name="d"))
     first = staged(backend, dataset.id)
     made = ask(backend, first).entries[0]

@@ -159,7 +159,7 @@ async def test_files_belong_to_the_attempt_that_sent_them(
     await platform.send(FinishJob(job_id=job_id, worker_id=worker.id, attempt=1, status="failed"))
     with pytest.raises(Conflict) as info:
         await platform.send(late)
-    assert info.value.code == "lease_lost"
+    assert info.value.server_code == "lease_lost"
     await platform.send(RetryJob(job_id=job_id))
     assert [file.name for file in (await platform.send(ListArtifacts(job_id=job_id))).entries] == ["a"]
     assert [file.name for file in (await claim(platform, worker)).inputs] == ["a"]

@@ -16,9 +16,11 @@ from asyncsdk.engine import Engine, ResumableTarget, Upload
 from asyncsdk.engine.budget import process_budget
 from asyncsdk.errors import AsyncSDKError, ChecksumMismatch, PermissionDenied, SourceChanged
 from tests.contract.targets.conftest import config
-from tests.support.clouds.kinds import PART_BYTES, Scripted
+from tests.support.clouds.kinds import PART_BYTES, SCRIPTED, Scripted
+from tests.support.faults.breaks import Lost
+from tests.support.faults.fault import Fault
 from tests.support.feeds import RecordingFeed
-from tests.support.http_server import Action, Connection, Received, answer, close, cut_request, stall
+from tests.support.http_server import Connection, Received, answer, close, cut_request, stall
 
 
 async def pieces(data: bytes) -> AsyncIterator[bytes]:
@@ -44,49 +46,27 @@ async def test_every_source_arrives_whole(
     assert not getattr(kind.server, "refused", [])
 
 
-class _Nowhere:
-    """Takes what a server says, and loses it."""
-
-    def write(self, data: bytes) -> None:
-        pass
-
-    async def drain(self) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
-
-
-def lose_reply(*, method: str = "", query: str = "") -> Action:
-    """Do as asked, then close without a word; other requests than those meant are answered."""
-
-    async def action(connection: Connection, request: Received) -> bool:
-        if method not in {"", request.method} or query not in request.target:
-            return False
-        await connection.read_body(request)
-        silent = Connection(connection.number, connection.reader, _Nowhere(), connection.server)  # type: ignore[arg-type]
-        await connection.server.answer(silent, request)
-        raise ConnectionResetError
-
-    return action
+REQUESTS = {"multipart": 4, "blocks": 4, "session": 3}
+"""Of an upload of two parts and a bit, that of the list or of completing among them; 1 of the other kinds."""
 
 
 @pytest.mark.parametrize("fault", ["503", "cut", "closed", "reply lost", "slow down"])
-@pytest.mark.parametrize("at", [0, 1, 2, 3])
+@pytest.mark.parametrize(
+    ("kind", "at"), [(name, at) for name in SCRIPTED for at in range(REQUESTS.get(name, 1))], indirect=["kind"]
+)
 async def test_any_request_may_fail_once(engine: Engine, kind: Scripted, tmp_path: Path, fault: str, at: int) -> None:
     """One failure at any request costs another attempt and nothing else: the object is whole, and there once."""
     data = os.urandom(2 * PART_BYTES + 17)
     path = tmp_path / "file"
     path.write_bytes(data)
     slow = answer(503, b"<Error><Code>SlowDown</Code></Error>", {"Retry-After": "0"})
-    faults = {"503": answer(503), "cut": cut_request(1000), "closed": close(), "slow down": slow}
-
-    async def let_pass(connection: Connection, request: Received) -> bool:
-        return False
-
-    kind.server.script("/o", *[let_pass] * at, faults.get(fault, lose_reply()))
+    faults = {"503": answer(503), "cut": cut_request(1000), "closed": close(), "slow down": slow, "reply lost": Lost()}
+    kind.server.script("/o", *[Fault()] * at, faults[fault])
     outcome = await engine.upload(path, kind.target("o"))
+    assert kind.server.unused == 0, "the fault was not met"
     assert kind.stored("o") == data
+    assert list(kind.server.objects) == ["/o"]
+    assert not any(upload.is_open for upload in kind.server.uploads.values())
     assert outcome.crc32c == crc32c_hex(crc32c(data))
     assert not getattr(kind.server, "refused", [])
 
@@ -97,7 +77,7 @@ async def test_the_servers_no_ends_it_at_once_and_tells_why(engine: Engine, kind
     kind.server.script("/o", *[answer(403, body)] * 9)
     with pytest.raises(PermissionDenied, match="the bucket is closed") as caught:
         await engine.upload(os.urandom(10), kind.target("o"))
-    assert caught.value.code == "AccessDenied"
+    assert caught.value.server_code == "AccessDenied"
     assert len([r for r in kind.server.requests if r.method != "DELETE"]) == 1
     target = kind.target("p")
     shown = f"{caught.value!r} {caught.value} {caught.value.body} {target!r}"
@@ -266,7 +246,7 @@ def _same_upload(kind: Scripted, stale: object) -> object:
         old, new = stale.upload_id, fresh.upload_id  # type: ignore[union-attr]
         urls = tuple(url.replace(f"uploadId={new}&", f"uploadId={old}&") for url in fresh.part_urls)  # type: ignore[union-attr]
         whole = fresh.complete_url.replace(f"uploadId={new}&", f"uploadId={old}&")  # type: ignore[union-attr]
-        return replace(fresh, upload_id=old, part_urls=urls, complete_url=whole, abort_url=whole, list_url=whole)  # type: ignore[type-var]
+        return replace(fresh, upload_id=old, part_urls=urls, complete_url=whole, abort_url=whole, list_urls=(whole,))  # type: ignore[type-var]
     return fresh
 
 

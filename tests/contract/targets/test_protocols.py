@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -9,8 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from asyncsdk.checksums import crc32c_base64
-from asyncsdk.engine import BlobTarget, Engine, FormTarget, PutTarget, ResumableTarget, Resume, Upload
+from asyncsdk.checksums import crc32c, crc32c_base64
+from asyncsdk.engine import (
+    BlobTarget,
+    Engine,
+    FormTarget,
+    MultipartTarget,
+    PutTarget,
+    ResumableTarget,
+    Resume,
+    Upload,
+)
 from asyncsdk.errors import (
     BadRequest,
     ChecksumMismatch,
@@ -23,13 +34,14 @@ from asyncsdk.errors import (
     TransferError,
 )
 from tests.contract.targets.conftest import config
-from tests.contract.targets.test_arriving import lose_reply, pieces
+from tests.contract.targets.test_arriving import pieces
 from tests.support.clouds.azure import AzureServer
 from tests.support.clouds.forms import FormServer
 from tests.support.clouds.gcs import GcsServer
 from tests.support.clouds.kinds import PART_BYTES, Scripted
 from tests.support.clouds.s3 import S3Server
-from tests.support.http_server import Connection, Received, answer, close
+from tests.support.feeds import RecordingFeed
+from tests.support.http_server import Connection, Received, answer, close, lose_reply
 
 
 @pytest.fixture
@@ -98,6 +110,46 @@ async def test_a_lost_reply_before_a_strict_server(engine: Engine, session: Scri
     outcome = await engine.upload(tmp_path / "file", session.target("o"))
     assert session.stored("o") == data
     assert outcome.verified
+
+
+@pytest.mark.parametrize("source", ["path", "bytes"])
+async def test_what_arrived_of_a_part_that_breaks_again_and_again_stays(
+    engine: Engine, session: Scripted, tmp_path: Path, source: str
+) -> None:
+    """Parts are large: as long as each request gets further, no attempt is counted, and nothing is sent from the
+    start."""
+    server = session.server
+    assert isinstance(server, GcsServer)
+    server.keeps_bytes = PART_BYTES
+    (tmp_path / "file").write_bytes(data := os.urandom(9 * PART_BYTES))
+    lose = lose_reply()
+
+    async def lose_data(connection: Connection, request: Received) -> bool:
+        return "*" not in (request.header("content-range") or "").partition("/")[0] and await lose(connection, request)
+
+    server.script("/o", *[lose_data] * 40)
+    target = replace(session.target("o"), part_size=8 * PART_BYTES)  # type: ignore[type-var]
+    outcome = await engine.upload(tmp_path / "file" if source == "path" else data, target)
+    assert session.stored("o") == data
+    assert outcome.verified
+    assert outcome.attempts == 1
+    assert outcome.crc32c == f"{crc32c(data):08x}"
+
+
+async def test_a_session_that_gets_no_further_counts_attempts(engine: Engine, session: Scripted) -> None:
+    """What breaks before a byte is kept is tried as often as the policy says."""
+    session.server.script("/o", *[close()] * 60)
+    with pytest.raises(ConnectionFailed):
+        await engine.upload(os.urandom(PART_BYTES), session.target("o"))
+
+
+async def test_streams_go_to_a_session_in_small_parts(engine: Engine, session: Scripted) -> None:
+    """Their parts are held in memory: the target's size is for files."""
+    target = replace(session.target("o"), part_size=64 * 1024 * 1024)  # type: ignore[type-var]
+    data = os.urandom(1024) * 20 * 1024
+    await engine.upload(pieces(data), target)
+    assert session.stored("o") == data
+    assert max(len(r.body) for r in session.server.requests) == 8 * 1024 * 1024
 
 
 async def test_progress_counts_each_byte_of_a_session_once(session: Scripted, tmp_path: Path) -> None:
@@ -254,7 +306,7 @@ async def test_azures_words_are_told(engine: Engine, blocks: Scripted) -> None:
             ),
         )
         await engine.upload(b"x", target)
-    assert caught.value.code == "InvalidUri"
+    assert caught.value.server_code == "InvalidUri"
 
 
 # --- S3 ------------------------------------------------------------------------------------------------------
@@ -290,7 +342,7 @@ async def test_the_checksum_of_the_whole_is_compared(
         await engine.upload(data, multipart.target("o"))
 
 
-@pytest.mark.parametrize("what", ["ours", "another", "nothing", "no way to ask"])
+@pytest.mark.parametrize("what", ["ours", "another", "nothing", "no way to ask", "an ETag of the whole"])
 async def test_a_lost_reply_to_completing(engine: Engine, multipart: Scripted, what: str) -> None:
     """Where the second call finds no upload, the object's ETag tells whether the first one made it."""
     server, target = multipart.server, multipart.target("o")
@@ -307,29 +359,115 @@ async def test_a_lost_reply_to_completing(engine: Engine, multipart: Scripted, w
     async def change(connection: Connection, request: Received) -> bool:
         if what == "another":
             server.etags["/o"] = f'"{"0" * 32}-2"'
+        elif what == "an ETag of the whole":  # as rclone's are
+            server.etags["/o"] = f'"{hashlib.md5(data).hexdigest()}"'
         elif what == "nothing":
             server.objects.pop("/o", None)
         return False
 
     server.script("/o", *[change] * 9)
-    with pytest.raises(CompletionUnknown if what == "no way to ask" else NotFound, match="NoSuchUpload"):
+    nobody_can_tell = what in {"no way to ask", "an ETag of the whole"}
+    with pytest.raises(CompletionUnknown if nobody_can_tell else NotFound, match="NoSuchUpload"):
         await engine.upload(data, target)
 
 
-async def test_parts_beyond_the_first_page_of_a_listing_are_sent(multipart: Scripted, tmp_path: Path) -> None:
-    """A signed listing is one page: what it does not name is sent again, nothing is assumed."""
-    server = multipart.server
+async def test_a_stream_announced_as_too_large_is_refused_before_anything_is_sent(
+    engine: Engine, multipart: Scripted
+) -> None:
+    """With the size that parts would need; one of unknown size is told what would help."""
+    target = many_parts(multipart, 1, 8)
+    report = await engine.collect([Upload(pieces(bytes(10_001)), target, size_bytes=10_001)])
+    with pytest.raises(TransferError, match=r"more than 10000 parts of 1 bytes; it needs parts of at least 2 bytes"):
+        raise report.failures[0].error or AssertionError
+    assert multipart.server.requests == []
+    limited = replace(multipart.target("p"), part_size=1)  # type: ignore[type-var]
+    with pytest.raises(TransferError, match=r"a stream whose size is told beforehand, or a file, may be larger"):
+        await engine.upload(pieces(bytes(10_001)), with_pages(many_parts_of(limited, 10_000), 0))
+
+
+def many_parts_of(target: object, count: int) -> MultipartTarget:
+    assert isinstance(target, MultipartTarget)
+    urls = tuple(f"{target.complete_url}&partNumber={number}" for number in range(1, count + 1))
+    return replace(target, part_urls=urls)
+
+
+def with_pages(target: MultipartTarget, pages: int) -> MultipartTarget:
+    whole = target.complete_url
+    lists = tuple(f"{whole}&part-number-marker={page * 1000}" if page else whole for page in range(pages))
+    return replace(target, list_urls=lists)
+
+
+def many_parts(kind: Scripted, part_bytes: int, count: int) -> MultipartTarget:
+    """Return an upload of many tiny parts."""
+    return replace(many_parts_of(kind.target("o"), count), part_size=part_bytes)
+
+
+@pytest.mark.parametrize(
+    ("missing", "page_size", "given", "fresh", "sent", "pages"),
+    [
+        ((2350,), 1000, 3, 3, 1, 3),
+        (tuple(range(1, 1100)), 1000, 3, 3, 1099, 2),  # the first page reaches part 2099: the second is of no use
+        ((5, 1000, 1001, 2000, 2001), 1000, 3, 3, 5, 3),
+        ((2350,), 1000, 1, 3, 1, 3),  # what it has no URL for comes with a renewal
+        ((2350,), 1000, 1, 1, 1400, 1),  # which may have none either: all beyond is sent, nothing is assumed
+        ((2350,), 400, 3, 3, 1201, 3),  # a server with smaller pages than S3's: what is on none of ours is sent
+    ],
+)
+async def test_a_listing_is_followed_page_by_page(
+    multipart: Scripted,
+    tmp_path: Path,
+    missing: tuple[int, ...],
+    page_size: int,
+    given: int,
+    fresh: int,
+    sent: int,
+    pages: int,
+) -> None:
+    """Of 2,400 parts those that are missing are sent, counted by what arrives."""
+    server, count, part_bytes = multipart.server, 2400, 64
     assert isinstance(server, S3Server)
-    server.page_size = 2
-    (tmp_path / "file").write_bytes(data := os.urandom(4 * PART_BYTES))
-    target = multipart.target("o")
-    for number in range(1, 4):
-        server.uploads[target.upload_id].parts[number] = data[(number - 1) * PART_BYTES : number * PART_BYTES]  # type: ignore[union-attr]
-        server.sums[target.upload_id, number] = "x"  # type: ignore[union-attr]
+    server.page_size = page_size
+    (tmp_path / "file").write_bytes(data := os.urandom(count * part_bytes))
+    target = with_pages(many_parts(multipart, part_bytes, count), given)
+    for number in set(range(1, count + 1)) - set(missing):
+        part = data[(number - 1) * part_bytes : number * part_bytes]
+        server.uploads[target.upload_id].parts[number] = part
+        server.sums[target.upload_id, number] = crc32c_base64(crc32c(part))
+    feed = RecordingFeed(
+        [Upload(tmp_path / "file", target, resume=Resume(target.upload_id, part_bytes))],
+        on_renew=lambda transfer, first: with_pages(target, fresh),
+    )
     async with Engine(config()) as engine:
-        resume = Resume(target.upload_id, PART_BYTES)  # type: ignore[union-attr]
-        (await engine.collect([Upload(tmp_path / "file", target, resume=resume)])).raise_for_failures()
+        (await engine.collect(feed)).raise_for_failures()
     assert multipart.stored("o") == data
+    assert len(server.of("PUT")) == sent
+    assert len([r for r in server.of("GET") if "uploadId" in r.query]) == pages
+
+
+async def test_a_part_beyond_the_first_page_that_was_sent_twice_is_looked_up(multipart: Scripted) -> None:
+    """Which of the two the server has, its listing says; the page comes with a renewal."""
+    server, count = multipart.server, 1200
+    target = with_pages(many_parts(multipart, 64, count), 1)
+    tried: list[str] = []
+
+    async def refuse_once(connection: Connection, request: Received) -> bool:
+        number = request.query.get("partNumber", "")
+        if number != "1150" or number in tried:
+            return False
+        tried.append(number)
+        await connection.read_body(request)
+        await connection.reply(503)
+        return True
+
+    server.script("/o", *[refuse_once] * 1300)
+    data = os.urandom(64 * count)
+    feed = RecordingFeed([Upload(data, target)], on_renew=lambda transfer, first: with_pages(target, 2))
+    async with Engine(config()) as engine:
+        (await engine.collect(feed)).raise_for_failures()
+    assert multipart.stored("o") == data
+    assert feed.renewals == [1]
+    listed = [r.query.get("part-number-marker") for r in server.of("GET") if "uploadId" in r.query]
+    assert listed == [None, "1000"]
 
 
 async def test_md5_is_told_and_compared_where_it_is_asked_for(engine: Engine, multipart: Scripted) -> None:
@@ -344,6 +482,102 @@ async def test_md5_is_told_and_compared_where_it_is_asked_for(engine: Engine, mu
     multipart.server.script("/o", answer(200, headers={"ETag": f'"{"0" * 32}"'}))
     outcome = await engine.upload(data, PutTarget(multipart.server.url("/o"), {"Content-MD5": ""}))
     assert not outcome.verified  # somebody else's ETag may be anything
+
+
+# --- conditions ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["put", "blob"])
+async def whole(request: pytest.FixtureRequest) -> AsyncIterator[Scripted]:
+    """Kinds whose one request may be conditional."""
+    kind = Scripted(request.param)
+    async with kind.server:
+        yield kind
+
+
+def only_new(kind: Scripted) -> PutTarget | BlobTarget:
+    target = kind.target("o")
+    assert isinstance(target, (PutTarget, BlobTarget))
+    return replace(target, headers={**target.headers, "If-None-Match": "*"})
+
+
+@pytest.mark.parametrize("source", ["bytes", "path"])
+@pytest.mark.parametrize("is_warm", [False, True])
+async def test_a_lost_reply_to_a_conditional_upload_is_no_conflict(
+    engine: Engine, whole: Scripted, tmp_path: Path, source: str, is_warm: bool
+) -> None:
+    """What the second request finds is what the first one stored; also where the connection had been used before."""
+    if is_warm:
+        await engine.upload(b"warm", whole.target("p"))
+    (tmp_path / "file").write_bytes(data := os.urandom(100_000))
+    whole.server.script("/o", lose_reply(method="PUT"))
+    given = {"bytes": data, "path": tmp_path / "file"}[source]
+    outcome = await engine.upload(given, only_new(whole))
+    assert whole.stored("o") == data
+    assert (outcome.verified, outcome.size_bytes, outcome.crc32c) == (True, len(data), f"{crc32c(data):08x}")
+    assert len([r for r in whole.server.of("PUT") if r.path == "/o"]) == 2
+
+
+async def test_a_lost_reply_of_a_server_that_went_out_is_no_conflict(engine: Engine, whole: Scripted) -> None:
+    """What waits for its server meanwhile is not forgotten to have been sent."""
+    url = whole.server.url("/o")
+    lose = lose_reply(method="PUT")
+
+    async def lose_and_go(connection: Connection, request: Received) -> bool:
+        while not engine.limits.origins.is_out(url):
+            engine.limits.origins.failed(url)
+            engine.limits.origins.must_wait(url)
+        return await lose(connection, request)
+
+    whole.server.script("/o", lose_and_go)
+    async with engine.run([Upload(b"ours", only_new(whole))]) as outcomes:
+        (outcome,) = [outcome async for outcome in outcomes]
+    assert whole.stored("o") == b"ours"
+    assert outcome.error is None
+    assert outcome.verified
+    assert len(whole.server.of("PUT")) == 2
+
+
+@pytest.mark.parametrize("is_lost", [False, True])
+async def test_what_somebody_else_made_is_a_conflict(engine: Engine, whole: Scripted, is_lost: bool) -> None:
+    """Whatever became of the first request: another object is there."""
+    whole.server.objects["/o"] = b"another"
+    whole.server.script("/o", *[lose_reply()] * is_lost)
+    with pytest.raises(Conflict):
+        await engine.upload(b"ours", only_new(whole))
+    assert whole.stored("o") == b"another"
+
+
+async def test_a_conflict_that_nobody_can_explain_claims_nothing(engine: Engine, whole: Scripted) -> None:
+    """The URL may not look; a feed that judges uploads is left to find out."""
+
+    async def refuse_to_show(connection: Connection, request: Received) -> bool:
+        if request.method == "GET":
+            await connection.reply(403, b"<Error><Code>SignatureDoesNotMatch</Code></Error>")
+        return request.method == "GET"
+
+    whole.server.script("/o", lose_reply(), refuse_to_show, refuse_to_show)
+    with pytest.raises(CompletionUnknown, match="reply was lost"):
+        await engine.upload(b"ours", only_new(whole))
+    whole.server.objects.clear()
+    whole.server.requests.clear()
+    whole.server._scripts.clear()
+    whole.server.script("/o", lose_reply())
+    feed = RecordingFeed([Upload(b"ours", only_new(whole))])
+    feed.judges_uploads = True  # type: ignore[attr-defined]
+    report = await engine.collect(feed)
+    report.raise_for_failures()
+    assert whole.stored("o") == b"ours"
+    assert not whole.server.of("GET")
+
+
+async def test_a_refusal_that_stored_nothing_is_not_doubted(engine: Engine, whole: Scripted) -> None:
+    """Told to slow down, and refused then: that somebody made the same object is a conflict all the same."""
+    whole.server.objects["/o"] = b"ours"
+    whole.server.script("/o", answer(429))
+    with pytest.raises(Conflict):
+        await engine.upload(b"ours", only_new(whole))
+    assert not whole.server.of("GET")
 
 
 # --- forms ---------------------------------------------------------------------------------------------------
@@ -393,6 +627,38 @@ async def test_only_the_statuses_that_mean_success_do(engine: Engine, forms: For
     with pytest.raises(MalformedResponse):
         await engine.upload(b"x", FormTarget(forms.url("/o"), success=(200,)))
     await engine.upload(b"x", FormTarget(forms.url("/o"), success=(202,)))
+
+
+async def test_a_redirect_may_mean_success(engine: Engine, forms: FormServer) -> None:
+    """``success_action_redirect`` of S3: the 303 says that the object is there, and nobody goes where it leads."""
+    forms.status = 303
+    await engine.upload(b"x", FormTarget(forms.url("/o"), success=(303,)))
+    assert forms.objects["/o"] == b"x"
+    assert [r.path for r in forms.requests] == ["/o"]
+    with pytest.raises(MalformedResponse, match="not followed"):
+        await engine.upload(b"x", FormTarget(forms.url("/o")))
+
+
+@pytest.mark.parametrize("source", ["bytes", "path"])
+async def test_digests_of_a_form_are_those_of_its_file(
+    engine: Engine, forms: FormServer, tmp_path: Path, source: str
+) -> None:
+    """A header would be of the whole form: the MD5 is compared and not told. Fields that are left empty are filled in,
+    in their place."""
+    (tmp_path / "file").write_bytes(data := os.urandom(300_000))
+    fields = (("a", "1"), ("x-amz-checksum-algorithm", "SHA256"), ("x-amz-checksum-sha256", ""), ("b", ""))
+    target = FormTarget(forms.url("/o"), fields, headers={"Content-MD5": "", "X-Own": "1"})
+    outcome = await engine.upload(data if source == "bytes" else tmp_path / "file", target)
+    assert outcome.verified  # by the ETag, which is the MD5
+    (form,) = forms.forms
+    digest = base64.b64encode(hashlib.sha256(data).digest()).decode()
+    assert form.fields == [("a", "1"), fields[1], ("x-amz-checksum-sha256", digest), ("b", "")]
+    assert form.data == data
+    assert forms.requests[0].header("content-md5") is None
+    assert forms.requests[0].header("x-own") == "1"
+    forms.etags["/o"] = f'"{"0" * 32}"'
+    with pytest.raises(ChecksumMismatch):
+        await engine.upload(data, target)
 
 
 @pytest.mark.parametrize("is_repeatable", [False, True])

@@ -124,7 +124,7 @@ async def test_waiting_for_a_reply_is_no_rate(transport: Transport, wire: MakeSe
 
 
 async def test_without_a_rate_slowness_is_allowed(transport: Transport, wire: MakeServer) -> None:
-    """That is the default."""
+    """When the rate is turned off."""
     server = await wire(reply(*trickled(40, 1), pause=0.03))
     assert (await get(transport, server.url("/"), timeouts=least(0))).size_bytes == 40
 

@@ -44,6 +44,9 @@ class AzureServer(HttpServer):
             await self._refuse(connection, 400, "MissingRequiredHeader")
         elif request.method == "GET" and query.get("comp") == "blocklist":
             await self._list(connection, request, query["blocklisttype"])
+        elif request.method == "GET" and self.may_read and "comp" not in query and request.path in self.objects:
+            body = self.objects[request.path]
+            await connection.reply(200, body, {"Content-MD5": _md5(body), "ETag": '"0x8D"'})
         elif request.method != "PUT":
             await self._refuse(connection, 405, "UnsupportedHttpVerb")
         elif (told := request.header("content-md5")) not in {None, _md5(request.body)}:

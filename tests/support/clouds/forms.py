@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from dataclasses import dataclass, field
 
@@ -41,13 +43,23 @@ class FormServer(HttpServer):
         self.status = 204
 
     async def answer(self, connection: Connection, request: Received) -> None:
+        told = request.header("content-md5")
+        if told is not None and told != base64.b64encode(hashlib.md5(request.body).digest()).decode():
+            await connection.reply(400, b"<Error><Code>BadDigest</Code></Error>")
+            return
         form = _parse(request)
         if form is None or request.header("transfer-encoding") is not None:
             await connection.reply(400, b"<Error><Code>MalformedPOSTRequest</Code></Error>")
             return
         self.forms.append(form)
+        summed = dict(form.fields).get("x-amz-checksum-sha256")
+        if summed is not None and summed != base64.b64encode(hashlib.sha256(form.data).digest()).decode():
+            await connection.reply(400, b"<Error><Code>BadDigest</Code></Error>")
+            return
         self.objects[request.path] = form.data
-        await connection.reply(self.status, headers={"ETag": self.etag(request.path), "x-amz-request-id": "r-1"})
+        elsewhere = {"Location": self.url("/thanks")} if self.status == 303 else {}
+        facts = {"ETag": self.etag(request.path), "x-amz-request-id": "r-1"}
+        await connection.reply(self.status, headers=facts | elsewhere)
 
 
 def _parse(request: Received) -> Form | None:

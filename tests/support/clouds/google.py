@@ -258,7 +258,10 @@ class _Handler(BaseHTTPRequestHandler):
         prefix, delimiter = self.query.get("prefix", ""), self.query.get("delimiter")
         after = self.query.get("pageToken", "")
         items, prefixes, last = [], set(), ""
+        start, end = self.query.get("startOffset", ""), self.query.get("endOffset")
         for name in sorted(self.store.objects):
+            if name < start or (end is not None and name >= end):
+                continue
             rest = name[len(prefix) :]
             shown = prefix + rest.partition("/")[0] + "/" if delimiter and "/" in rest else name
             if not name.startswith(prefix) or shown <= after:
@@ -268,7 +271,7 @@ class _Handler(BaseHTTPRequestHandler):
                 return
             last = shown
             if shown == name:
-                items.append({"name": name})
+                items.append(self.store.objects[name].described(name))
             else:
                 prefixes.add(shown)
         self._json({"items": items, "prefixes": sorted(prefixes)})

@@ -92,7 +92,7 @@ class Scripted(Kind):
         headers = {"x-amz-checksum-crc32c": ""}
         read = server.url(f"/{key}?Expires={expires}")
         return MultipartTarget(
-            f"U{self._made}", PART_BYTES, urls, whole, whole, whole, headers=headers, object_url=read
+            f"U{self._made}", PART_BYTES, urls, whole, whole, (whole,), headers=headers, object_url=read
         )
 
 

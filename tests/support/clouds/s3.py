@@ -43,34 +43,37 @@ class S3Server(HttpServer):
             )
         elif told_md5 is not None and told_md5 != base64.b64encode(hashlib.md5(request.body).digest()).decode():
             await connection.reply(400, b"<Error><Code>BadDigest</Code></Error>")
+        elif request.method == "PUT" and request.header("if-none-match") == "*" and request.path in self.objects:
+            await connection.reply(412, b"<Error><Code>PreconditionFailed</Code></Error>")
         elif request.method == "PUT" and "uploadId" not in query:
             self.objects[request.path] = request.body
             sums = {} if told is None else {"x-amz-checksum-crc32c": told}
             await connection.reply(200, headers={"ETag": self.etag(request.path), "x-amz-request-id": "r-1", **sums})
         elif request.method == "GET" and "uploadId" in query:
-            await self._list(connection, query["uploadId"])
+            await self._list(connection, query["uploadId"], int(query.get("part-number-marker", "0")))
         else:
             if told is not None:
                 self.sums[query["uploadId"], int(query["partNumber"])] = told
             self.with_checksums = told is not None
             await super().answer(connection, request)
 
-    async def _list(self, connection: Connection, upload_id: str) -> None:
+    async def _list(self, connection: Connection, upload_id: str, after: int) -> None:
         upload = self.uploads.get(upload_id)
         if upload is None or not upload.is_open:
             await connection.reply(404, b"<Error><Code>NoSuchUpload</Code><Message>gone</Message></Error>")
             return
         parts = ""
-        for number in sorted(upload.parts)[: self.page_size]:
+        rest = sorted(number for number in upload.parts if number > after)
+        page = rest[: self.page_size]
+        for number in page:
             data = upload.parts[number]
             told = self.sums.get((upload_id, number))
             shown = "" if told is None else f"<ChecksumCRC32C>{told}</ChecksumCRC32C>"
             etag = f"&quot;{hashlib.md5(data).hexdigest()}&quot;"
             parts += f"<Part><PartNumber>{number}</PartNumber><ETag>{etag}</ETag><Size>{len(data)}</Size>{shown}</Part>"
-        cut = str(len(upload.parts) > self.page_size).lower()
-        await connection.reply(
-            200, f"<ListPartsResult><IsTruncated>{cut}</IsTruncated>{parts}</ListPartsResult>".encode()
-        )
+        reached = f"<NextPartNumberMarker>{page[-1] if page else 0}</NextPartNumberMarker>"
+        cut = f"<IsTruncated>{str(len(rest) > len(page)).lower()}</IsTruncated>"
+        await connection.reply(200, f"<ListPartsResult>{reached}{cut}{parts}</ListPartsResult>".encode())
 
     async def _complete(self, connection: Connection, request: Received, upload: object) -> None:
         path, query = request.path, request.query

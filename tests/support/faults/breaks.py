@@ -6,10 +6,10 @@ import asyncio
 from dataclasses import dataclass
 from typing import Literal
 
-from tests.support.faults.exchange import Exchange
+from tests.support.faults.exchange import Answer, Exchange
 from tests.support.faults.fault import Direction, Fault, end
 
-__all__ = ["Crawl", "Flip", "Lost", "Overlong", "Raw", "Reset", "SlowFirstByte", "Stall", "Truncate"]
+__all__ = ["Crawl", "Flip", "HangUp", "Lost", "Overlong", "Raw", "Reset", "SlowFirstByte", "Stall", "Truncate"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,16 +54,32 @@ class Lost(Fault):
 
 
 @dataclass(frozen=True, slots=True)
+class HangUp(Fault):
+    """The reply comes whole, then the connection is closed, though nobody said so."""
+
+    async def send(self, exchange: Exchange) -> None:
+        await exchange.send()
+        await exchange.wire.close()
+        raise EOFError
+
+
+@dataclass(frozen=True, slots=True)
 class Stall(Fault):
-    """Nothing moves after *after* bytes of a body, for *seconds*, then it goes on; None: until the client leaves."""
+    """Nothing moves after *after* bytes of a body, for *seconds*, then it goes on; None: until the client leaves.
+
+    Attributes:
+        after: -1 is all of it: the request was read, and is not answered.
+        started: Set when nothing moves any more.
+    """
 
     after: int = 0
     direction: Direction = "down"
     seconds: float | None = None
+    started: asyncio.Event | None = None
 
     async def on_head(self, exchange: Exchange) -> None:
         if self.direction == "up":
-            await exchange.read(self.after)
+            await exchange.read(None if self.after < 0 else self.after)
             await self._pause(exchange)
 
     async def send(self, exchange: Exchange) -> None:
@@ -76,6 +92,8 @@ class Stall(Fault):
         await exchange.wire.send(exchange.answer.body[self.after :])
 
     async def _pause(self, exchange: Exchange) -> None:
+        if self.started is not None:
+            self.started.set()
         if self.seconds is None:
             if self.direction == "up" and exchange.unread:
                 await asyncio.Event().wait()  # reading on would be no stall; the end of the test ends it
@@ -208,12 +226,18 @@ class Flip(Fault):
 
 @dataclass(frozen=True, slots=True)
 class Raw(Fault):
-    """Any bytes are the answer (Latin-1), then the connection is closed. Nothing was done."""
+    """Any bytes are the answer (Latin-1), then the connection is closed, unless told not to. Nothing was done."""
 
     text: str = "HTTP/1.1 200 OK\r\nContent-Length: 5, 6\r\n\r\nhello"
+    closes: bool = True
 
     async def on_head(self, exchange: Exchange) -> None:
         await exchange.read()
+        exchange.answer = Answer(0)
         await exchange.wire.send(self.text.encode("latin-1"))
-        await exchange.wire.close()
-        raise EOFError
+        if self.closes:
+            await exchange.wire.close()
+            raise EOFError
+
+    async def send(self, exchange: Exchange) -> None:
+        """It is sent."""

@@ -12,7 +12,14 @@ from tests.support.wire.server import Seen, Wire
 
 __all__ = ["Answer", "Backend", "Exchange"]
 
-_REASONS = {200: "OK", 204: "No Content", 206: "Partial Content", 404: "Not Found", 503: "Service Unavailable"}
+_REASONS = {
+    200: "OK",
+    204: "No Content",
+    206: "Partial Content",
+    404: "Not Found",
+    416: "Range Not Satisfiable",
+    503: "Service Unavailable",
+}
 
 
 @dataclass
@@ -20,7 +27,7 @@ class Answer:
     """A reply that was not sent yet.
 
     Attributes:
-        headers: Names in lower case; ``Content-Length`` and ``Date`` are added when it is sent.
+        headers: Names in lower case, or faults do not know them; ``Content-Length`` and ``Date`` are added.
         declared: What ``Content-Length`` says; None: the truth.
         closes: Whether the connection ends after it.
     """
@@ -33,7 +40,8 @@ class Answer:
 
     def head(self, method: str) -> bytes:
         """Return its head as it goes over the wire."""
-        headers = {"date": formatdate(usegmt=True), **self.headers}
+        names = {name.lower() for name in self.headers}
+        headers = self.headers if "date" in names else {"date": formatdate(usegmt=True), **self.headers}
         if self.status >= 200 and self.status != 204:
             # A HEAD has no body, but says how long it would be.
             length = headers.pop("content-length", None) if method == "HEAD" and not self.body else None
@@ -58,15 +66,19 @@ class Exchange:
         seen: The request; its body fills as it is read.
         random: Where chance comes from.
         answer: What will be sent, once it is known.
+        clock: What time it is here, seconds since 1970 UTC; None: the time.
     """
 
-    def __init__(self, wire: Wire, seen: Seen, backend: Backend, chance: random.Random) -> None:
+    def __init__(
+        self, wire: Wire, seen: Seen, backend: Backend, chance: random.Random, *, clock: float | None = None
+    ) -> None:
         self.wire = wire
         self.seen = seen
         self.random = chance
         self.answer: Answer | None = None
+        self.clock = clock
         self._backend = backend
-        self._unread = seen.length
+        self._unread = max(0, seen.length - len(seen.body))
         self._is_chunked = "chunked" in seen.headers.get("transfer-encoding", "").lower()
         self._is_told_to_go_on = seen.headers.get("expect", "").lower() != "100-continue"
 
@@ -101,6 +113,8 @@ class Exchange:
     async def send(self, *, stop: int | None = None) -> None:
         """Send the answer, or its head and no more than *stop* bytes of its body."""
         assert self.answer is not None
+        if self.clock is not None:
+            self.answer.headers.setdefault("date", formatdate(self.clock, usegmt=True))
         body = b"" if self.seen.method == "HEAD" else self.answer.body
         head = self.answer.head(self.seen.method)
         if stop is not None or len(body) > 64 * 1024:

@@ -37,8 +37,8 @@ class Rule:
         path: Pattern (``*`` and ``?``) of the path; ``target`` is the same of path and query.
         nth: Which of the requests that fit, counted from 1; empty: all of them.
         every: Every so many of them, by count; 0: all.
-        of_each: Whether ``nth`` and ``every`` count for each method, target and range by itself, as in "the first try
-            of every object".
+        of_each: Whether ``nth`` and ``every`` count for each method, target and range (that is asked for, or that is
+            sent) by itself, as in "the first try of every object".
         probability: Of meeting the fault, when everything else fits.
         times: How often at most; None: no end.
     """
@@ -61,7 +61,8 @@ class Rule:
         fits = fnmatchcase(seen.method, self.method) and fnmatchcase(path, self.path)
         if not (fits and fnmatchcase(seen.target, self.target)):
             return False
-        key = f"{seen.method} {seen.target} {seen.headers.get('range', '')}" if self.of_each else ""
+        extents = f"{seen.headers.get('range', '')} {seen.headers.get('content-range', '')}"
+        key = f"{seen.method} {seen.target} {extents}" if self.of_each else ""
         self._seen[key] += 1
         number = self._seen[key]
         if (self.nth and number not in self.nth) or (self.every and number % self.every):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import time
@@ -23,7 +24,7 @@ _EXPIRED = {
     "<Details>The provided token has expired.</Details></Error>",
     "azure": _XML + "<Error><Code>AuthenticationFailed</Code><Message>Server failed to authenticate the request. "
     "Signature not valid in the specified time frame</Message></Error>",
-    "own": '{"error":{"code":"url_expired","message":"this URL has expired"}}',
+    "own": '{"error":{"code":"expired_url","message":"this URL has expired"}}',
 }
 _EXPIRED_STATUS = {"s3": 403, "gcs": 400, "azure": 403, "own": 403}
 
@@ -38,13 +39,15 @@ class Refuse(Fault):
         body: Of the answer.
         headers: More headers of it.
         early: Whether it is sent before the body of the request was read, which then is read and thrown away.
+        reads: How many bytes of the body an early answer waits for; then no more of it is read. None: none, then all.
     """
 
     status: int = 503
     retry_after: str | int | None = None
-    body: str = ""
+    body: str | bytes = ""
     headers: dict[str, str] = field(default_factory=dict)
     early: bool = False
+    reads: int | None = None
 
     async def on_head(self, exchange: Exchange) -> None:
         headers = {name.lower(): value for name, value in self.headers.items()}
@@ -54,10 +57,15 @@ class Refuse(Fault):
             headers["retry-after"] = str(self.retry_after)
         if not self.early:
             await exchange.read()
-        exchange.answer = Answer(self.status, self.body.encode(), headers)
+        elif self.reads is not None:
+            await exchange.read(self.reads)
+        body = self.body.encode() if isinstance(self.body, str) else self.body
+        exchange.answer = Answer(self.status, body, headers)
 
     async def send(self, exchange: Exchange) -> None:
         await exchange.send()
+        if self.reads is not None:
+            await asyncio.Event().wait()  # the end of the test ends it
         await exchange.read()
 
 
@@ -92,7 +100,7 @@ class Clock(Fault):
 
 @dataclass(frozen=True, slots=True)
 class WrongDigest(Fault):
-    """Every digest in the reply is that of other bytes; one is added when the server states none."""
+    """Every digest that the reply states is that of other bytes; one is added when it states none."""
 
     async def on_answer(self, exchange: Exchange) -> None:
         assert exchange.answer is not None
@@ -102,7 +110,7 @@ class WrongDigest(Fault):
             headers["content-md5"] = base64.b64encode(hashlib.md5(b"other bytes").digest()).decode()
         if "x-goog-hash" in headers:
             headers["x-goog-hash"] = f"crc32c={wrong}"
-        if "x-amz-checksum-crc32c" in headers or "x-goog-hash" not in headers:
+        if "x-amz-checksum-crc32c" in headers or not {"content-md5", "x-goog-hash"} & set(headers):
             headers["x-amz-checksum-crc32c"] = wrong
 
 

@@ -17,7 +17,7 @@ from tests.support.faults.upstream import Upstream
 from tests.support.wire.certificates import Certificates
 from tests.support.wire.server import Wire, WireServer
 
-__all__ = ["FaultServer", "bad_certificates"]
+__all__ = ["FaultServer", "bad_certificates", "go_through"]
 
 
 class FaultServer(WireServer):
@@ -49,7 +49,7 @@ class FaultServer(WireServer):
         port: int = 0,
         keeps_requests: bool = True,
     ) -> None:
-        super().__init__(self._serve, tls=tls, port=port, keeps_requests=keeps_requests)
+        super().__init__(self.serve, tls=tls, port=port, keeps_requests=keeps_requests)
         self.plan = Plan() if plan is None else plan
         self.store = ObjectStore() if store is None else store
         self._upstream = None if upstream is None else Upstream(upstream)
@@ -83,17 +83,19 @@ class FaultServer(WireServer):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         raise ConnectionResetError
 
-    async def _serve(self, wire: Wire) -> None:
+    async def serve(self, wire: Wire) -> None:
+        """Serve one connection."""
         while True:
             seen = await wire.head()
             exchange = Exchange(wire, seen, self._backend, self.plan.random)
-            await _go_through(exchange, self.plan.next_for(seen))
+            await go_through(exchange, self.plan.next_for(seen))
             assert exchange.answer is not None
             if exchange.answer.closes or seen.headers.get("connection", "").lower() == "close":
                 return
 
 
-async def _go_through(exchange: Exchange, fault: Fault) -> None:
+async def go_through(exchange: Exchange, fault: Fault) -> None:
+    """Answer one request, the way that *fault* wants."""
     await fault.on_head(exchange)
     if exchange.answer is None:
         await exchange.read()

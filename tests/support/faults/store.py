@@ -14,6 +14,7 @@ import re
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 from urllib.parse import parse_qs, quote, unquote
 
 from asyncsdk.checksums import crc32c, crc32c_base64
@@ -30,7 +31,8 @@ class ObjectStore:
 
     Args:
         folder: Keeps the objects, one file each; None: memory does. Parts are always in memory.
-        states_digests: Whether replies carry ``x-amz-checksum-crc32c``. ETags are MD5s all the same.
+        states_digests: Whether replies state digests. ETags are MD5s all the same.
+        digest: The header that states them, in the manner of its service.
         has_etags_of_chance: Whether each upload of a part has another ETag, as with SSE-KMS.
 
     Attributes:
@@ -39,11 +41,17 @@ class ObjectStore:
     """
 
     def __init__(
-        self, folder: Path | None = None, *, states_digests: bool = True, has_etags_of_chance: bool = False
+        self,
+        folder: Path | None = None,
+        *,
+        states_digests: bool = True,
+        digest: Literal["x-amz-checksum-crc32c", "x-goog-hash", "content-md5"] = "x-amz-checksum-crc32c",
+        has_etags_of_chance: bool = False,
     ) -> None:
         self._folder = folder
         self._memory: dict[str, bytes] = {}
         self.states_digests = states_digests
+        self.digest = digest
         self._etags: dict[tuple[str, int], str] | None = {} if has_etags_of_chance else None
         self.uploads: dict[str, dict[int, bytes]] = {}
         self.writes: dict[str, int] = {}
@@ -115,9 +123,14 @@ class ObjectStore:
 
     def _facts(self, data: bytes) -> dict[str, str]:
         facts = {"etag": f'"{hashlib.md5(data).hexdigest()}"'}
-        if self.states_digests:
-            facts |= {"x-amz-checksum-crc32c": crc32c_base64(crc32c(data)), "x-amz-checksum-type": "FULL_OBJECT"}
-        return facts
+        if not self.states_digests:
+            return facts
+        checksum, md5 = crc32c_base64(crc32c(data)), base64.b64encode(hashlib.md5(data).digest()).decode()
+        if self.digest == "x-goog-hash":
+            return facts | {"x-goog-hash": f"crc32c={checksum},md5={md5}"}
+        if self.digest == "content-md5":
+            return facts | {"content-md5": md5}
+        return facts | {"x-amz-checksum-crc32c": checksum, "x-amz-checksum-type": "FULL_OBJECT"}
 
     def _get(self, seen: Seen, path: str) -> Answer:
         try:
@@ -184,7 +197,7 @@ class ObjectStore:
         self._write(path, data)
         facts = self._facts(data)
         body = f"<ETag>{facts['etag'].replace(chr(34), '&quot;')}</ETag>"
-        if self.states_digests:
+        if "x-amz-checksum-crc32c" in facts:
             body += f"<ChecksumCRC32C>{facts['x-amz-checksum-crc32c']}</ChecksumCRC32C>"
             body += "<ChecksumType>FULL_OBJECT</ChecksumType>"
         return _xml("CompleteMultipartUploadResult", body)

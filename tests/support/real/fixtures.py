@@ -1,6 +1,6 @@
 """Fixtures of the real servers, one start for a session; import those wanted into a ``conftest.py`` or a test module.
 
-Tests that ask for one are skipped, with the reason, where it cannot be had.
+Tests that ask for one are skipped, with the reason, where it cannot be had; or fail, see `required`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from types import ModuleType
 import pytest
 
 from tests.support.real import azurite, gcs, rclone, swift
+from tests.support.real.required import missing
 from tests.support.real.running import RealServer
 
 __all__ = ["azurite_server", "gcs_server", "rclone_server", "s3_server", "swift_server"]
@@ -19,7 +20,7 @@ __all__ = ["azurite_server", "gcs_server", "rclone_server", "s3_server", "swift_
 def _run(module: ModuleType, factory: pytest.TempPathFactory) -> Iterator[RealServer]:
     reason = module.unavailable()
     if reason is not None:
-        pytest.skip(reason)
+        missing(module.__name__.rpartition(".")[2], reason)
     with module.start(factory.mktemp(module.__name__.rpartition(".")[2])) as server:
         yield server
 

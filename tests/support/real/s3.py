@@ -56,7 +56,7 @@ def multipart_target(
         ),
         complete_url=presign(server, "POST", key, query=named),
         abort_url=presign(server, "DELETE", key, query=named),
-        list_url=presign(server, "GET", key, query=named),
+        list_urls=(presign(server, "GET", key, query=named),),
     )
 
 

@@ -1,6 +1,8 @@
 """The scripted raw server: a script per connection, which reads requests and writes bytes, right or wrong.
 
-`tests.support.http_server` is a store that can misbehave; here nothing is answered unless the script says so.
+Here nothing is answered unless the script says so. `tests.support.faults` is a script that serves objects by a plan
+of faults, and `tests.support.http_server` the same for tests that script single requests, and for what speaks as clouds
+do.
 """
 
 from __future__ import annotations
@@ -148,6 +150,7 @@ class WireServer:
         keeps_requests: Whether ``requests`` grows; turn it off for long runs.
 
     Attributes:
+        scripts: May be replaced while it runs.
         requests: Every request whose head was read, in order.
         connections: How many were accepted; ``open_connections`` of them are there still.
         errors: What scripts raised, other than the end of their connection; raised again when the server stops.
@@ -162,7 +165,7 @@ class WireServer:
         port: int = 0,
         keeps_requests: bool = True,
     ) -> None:
-        self._scripts = scripts
+        self.scripts = scripts
         self._tls = tls
         self._receive_buffer = receive_buffer
         self._host = host
@@ -242,7 +245,7 @@ class WireServer:
         wire: Wire | None = None
         try:
             wire = await self._open(number, sock)
-            await self._scripts[min(number, len(self._scripts)) - 1](wire)
+            await self.scripts[min(number, len(self.scripts)) - 1](wire)
             await wire.close()
         except (ConnectionError, EOFError, TimeoutError, ssl.SSLError, asyncio.CancelledError):
             pass  # the client went away, or the test is over

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
+
 import pytest
 
 from asyncsdk import errors
 from asyncsdk.cli.exits import ExitCode, exit_code_of, exit_codes_help, is_foreseen
+
+BASES = (errors.AsyncSDKError, errors.ResponseError)
+"""Nothing raises them themselves."""
 
 
 def test_every_exit_status_is_documented() -> None:
@@ -29,6 +34,11 @@ def test_every_exit_status_is_documented() -> None:
         (errors.Conflict("x"), ExitCode.REFUSED),
         (errors.InvalidName("x", "y"), ExitCode.REFUSED),
         (errors.InvalidRow("x", line=1), ExitCode.REFUSED),
+        (errors.InvalidImage("x", "y"), ExitCode.REFUSED),
+        (errors.InvalidModel("x"), ExitCode.REFUSED),
+        (errors.MetricsNotSent(1, None), ExitCode.SOME_FAILED),
+        (errors.LeftUndone(1), ExitCode.SOME_FAILED),
+        (errors.ForkedProcessError("x"), ExitCode.USAGE),
         (errors.DestinationFull("x"), ExitCode.LOCAL),
         (errors.StoreError("x", "y"), ExitCode.LOCAL),
         (OSError("x"), ExitCode.LOCAL),
@@ -39,6 +49,15 @@ def test_every_exit_status_is_documented() -> None:
 )
 def test_each_error_has_its_exit_status(error: BaseException, code: ExitCode) -> None:
     assert exit_code_of(error) is code
+
+
+def test_every_error_of_ours_has_one() -> None:
+    """None is told as one that nobody foresaw."""
+    classes = [value for value in vars(errors).values() if inspect.isclass(value) and issubclass(value, Exception)]
+    ours = [cls for cls in classes if issubclass(cls, errors.AsyncSDKError) and cls not in BASES]
+    assert len(ours) > 35
+    unforeseen = [cls.__name__ for cls in ours if exit_code_of(cls.__new__(cls)) is ExitCode.UNEXPECTED]
+    assert unforeseen == []
 
 
 def test_only_mistakes_of_ours_are_unforeseen() -> None:

@@ -11,6 +11,7 @@ from asyncsdk.cli.invocation import Invocation
 from asyncsdk.cli.output import Output
 from asyncsdk.cli.parser import parse
 from asyncsdk.config import write_profile
+from asyncsdk.engine import TransferConfig
 from asyncsdk.errors import ConfigError
 
 
@@ -51,3 +52,17 @@ def test_concurrency_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     assert invocation().settings().concurrency == 5
     with pytest.raises(ConfigError, match="concurrency"):
         invocation("--concurrency", "0").settings()
+
+
+async def test_limits_are_those_of_the_options() -> None:
+    """Where an option is not given, the engine's own default counts."""
+    plain = TransferConfig()
+    given = Invocation(parse(["transfer", "m", "--outage", "2h", "--max-failures", "7", "--deadline", "30m"]), Output())
+    async with given.engine() as engine:
+        config = engine.config
+        assert (config.outage_seconds, config.max_failures, config.deadline_seconds) == (7200, 7, 1800)
+    async with Invocation(parse(["transfer", "m"]), Output()).engine() as engine:
+        config = engine.config
+        assert (config.outage_seconds, config.max_failures) == (plain.outage_seconds, None)
+    with pytest.raises(ConfigError, match="max_failures"):
+        Invocation(parse(["transfer", "m", "--max-failures", "0"]), Output()).engine()

@@ -10,6 +10,7 @@ from typing import IO
 
 import pytest
 
+from asyncsdk.cli.identities import Identities
 from asyncsdk.cli.manifests import ManifestFeed, parse_line
 from asyncsdk.engine import Download, PutTarget, Refused, Skipped, Transfer, Upload, UrlOrigin
 from asyncsdk.errors import ConfigError
@@ -51,6 +52,8 @@ def test_line_with_a_destination_is_a_download() -> None:
         ({"url": URL, "source": "a", "headers": "x"}, "'headers' must be"),
         ({"url": "ftp://h/o?signature=s3cret", "source": "a"}, "must start with http"),
         ({"url": URL, "source": "a", "target": "b"}, "unknown key 'target'"),
+        ({"url": URL, "source": "a", "key": ""}, "'key' must be a text"),
+        ({"url": URL, "source": "a", "key": 7}, "'key' must be a text"),
     ],
 )
 def test_bad_lines_are_refused_with_their_number(values: object, said: str) -> None:
@@ -136,12 +139,15 @@ async def test_retried_lines_match_by_path_of_url(tmp_path: Path) -> None:
     manifest.write_text("".join(json.dumps(line) + "\n" for line in first))
     with manifest.open("rb", buffering=0) as file:
         before = await drain(file)
-    only = {before[1].key.identity, before[2].key.identity}
+    only = Identities()
+    only.add_all(before[number].key.identity for number in (1, 2))
     again = [
-        {"source": "a", "url": URL},
         {"source": "b", "url": "http://h/o?signature=other"},
-        {"source": "c", "url": URL},
+        {"source": "a", "url": URL},
+        {"source": "c", "url": URL},  # the bad one, mended
     ]
     manifest.write_text("".join(json.dumps(line) + "\n" for line in again))
     with manifest.open("rb", buffering=0) as file:
-        assert [one.name for one in await drain(file, only=only)] == ["b"]
+        assert [one.name for one in await drain(file, only=only)] == ["b", "c"]
+    assert all(only.was_met(before[number].key.identity) for number in (1, 2))
+    only.close()

@@ -17,8 +17,8 @@ from asyncsdk.cli.reports import (
     ReportWriter,
     entry_of,
     failed_lines,
+    make_end,
     make_entry,
-    make_incomplete,
     read_failed,
     was_stopped,
 )
@@ -162,19 +162,25 @@ def test_entries_settled_by_others_are_not_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("end", "expected"),
     [
-        (b"", False),
+        (b"", True),
+        (b'{"operation": "upload", "name": "", "status": "complete"}\n', False),
+        (b'{"operation": "upload", "name": "", "status": "complete"}\n\n', False),
+        (b'{"operation": "upload", "name": "", "status": "complete"}', True),
         (b'{"operation": "upload", "name": "", "status": "incomplete"}\n', True),
         (b'{"operation": "upload", "name": "", "status": "incomplete"}\n\n', True),
         (b'{"operation": "upload", "name": "cut sh', True),
         (json.dumps({"operation": "upload", "name": "long", "status": "done", "metadata": "x" * 9000}).encode(), True),
-        (json.dumps({"name": "long", "status": "done", "metadata": "x" * 9000}).encode() + b"\n", False),
-        (b"nonsense\n", False),
-        (b"[1]\n", False),
+        (json.dumps({"name": "long", "status": "done", "metadata": "x" * 9000}).encode() + b"\n", True),
+        (b"nonsense\n", True),
+        (b"[1]\n", True),
     ],
-    ids=["nothing", "marker", "blank line", "cut short", "long cut short", "long", "nonsense", "array"],
-)
+    ids=[
+        "killed", "whole", "whole, blank line", "whole, cut", "marker", "blank line", "cut short", "long cut short",
+        "long", "nonsense", "array",
+    ],
+)  # fmt: skip
 def test_end_of_a_report_says_whether_its_run_was_stopped(tmp_path: Path, end: bytes, expected: bool) -> None:
-    """The marker, or a line that was never finished; however many lines stand before it."""
+    """Only the line that ends the report of a whole run says so; however many lines stand before it."""
     report = tmp_path / "r.jsonl"
     for entries in ([], [done(str(number)) for number in range(100)]):
         write(report, entries)
@@ -188,7 +194,7 @@ def test_end_of_a_report_that_cannot_be_looked_at(tmp_path: Path) -> None:
     report = tmp_path / "r.jsonl"
     with pytest.raises(SourceNotFound):
         was_stopped(report, "upload")
-    write(report, [make_incomplete("download")])
+    write(report, [make_end("download", is_complete=True)])
     with pytest.raises(ConfigError, match="cannot be retried by 'upload'"):
         was_stopped(report, "upload")
     os.mkfifo(tmp_path / "pipe")
@@ -201,7 +207,7 @@ def test_last_line_stands_behind_what_was_kept(tmp_path: Path) -> None:
     write(report, [failed("a"), failed("b")])
     writer = ReportWriter(report, retried=report)
     writer.write(done("a"))
-    writer.close(last=make_incomplete("upload"))
+    writer.close(last=make_end("upload", is_complete=False))
     assert names_in(report) == ["a", "b", ""]
     assert [entry["name"] for entry in read_failed(report, "upload")] == ["b"]
 

@@ -16,6 +16,7 @@ from asyncsdk.cli.runs import Run
 from asyncsdk.errors import ConnectionFailed, SourceNotFound
 
 MARKER = {"operation": "upload", "name": "", "status": "incomplete"}
+WHOLE = ("", "complete")
 
 
 def begin(report: Path | None, retry: Path | None = None, *, is_single: bool = False) -> Run:
@@ -41,13 +42,13 @@ def lines_of(report: Path) -> list[tuple[str, str]]:
 
 
 def test_report_of_a_run_that_was_stopped_says_so(tmp_path: Path) -> None:
-    """Its last line is the marker; that of a whole run has none."""
+    """Its last line is the marker; that of a whole run says that it is whole."""
     report = tmp_path / "r.jsonl"
     stop(begin(report), entry("a"))
     assert json.loads(report.read_text().splitlines()[-1]) == MARKER
     with begin(report) as run:
         run.write(entry("a"))
-    assert lines_of(report) == [("a", "done")]
+    assert lines_of(report) == [("a", "done"), WHOLE]
 
 
 @pytest.mark.parametrize("kept_in", ["r.jsonl", "other.jsonl"])
@@ -75,12 +76,12 @@ def test_retry_of_a_whole_run_is_the_whole(tmp_path: Path, capsys: pytest.Captur
     with pytest.raises(ConnectionFailed), retry:
         retry.settle(entry("sub/", is_failed=True))
         raise ConnectionFailed("gone")
-    assert lines_of(report) == [("a", "failed"), ("sub/", "failed")]
+    assert lines_of(report) == [("a", "failed"), ("sub/", "failed"), WHOLE]
     with begin(report, report) as run:
         run.write(entry("a"))
         run.settle(entry("sub/", is_failed=True))
     assert run.exit_code == ExitCode.OK
-    assert lines_of(report) == [("a", "done")]
+    assert lines_of(report) == [("a", "done"), WHOLE]
     assert "was stopped" not in capsys.readouterr().err
 
 
@@ -102,7 +103,7 @@ def test_single_object_that_failed_is_the_whole(tmp_path: Path) -> None:
         run.tally.add_failure("a", error)
         run.write(make_entry("upload", "a", "failed", source="/s/a", destination=None, error=error))
         raise error
-    assert lines_of(report) == [("a", "failed")]
+    assert lines_of(report) == [("a", "failed"), WHOLE]
     with pytest.raises(KeyboardInterrupt), begin(report, is_single=True):
         raise KeyboardInterrupt
     assert lines_of(report) == [("", "incomplete")]

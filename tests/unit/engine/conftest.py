@@ -23,6 +23,7 @@ def config(**changes: object) -> TransferConfig:
         "multipart_threshold": 2 * MiB,
         "retry": FAST,
         "cleanup_seconds": 2.0,
+        "outage_seconds": 1.0,
     }
     return TransferConfig(**(values | changes))  # type: ignore[arg-type]
 

@@ -30,6 +30,7 @@ from asyncsdk.engine.crew.wire import (
     CauseElsewhere,
     can_cross,
     end_of,
+    kept,
     noted,
     outcome_of,
     pack_end,
@@ -37,6 +38,7 @@ from asyncsdk.engine.crew.wire import (
     pack_transfer,
     transfer_of,
 )
+from asyncsdk.engine.journal import Identity
 from asyncsdk.engine.limits import Limits
 from asyncsdk.engine.parted.state import Resume, SentPart
 from asyncsdk.engine.received import Received, Unfinished
@@ -57,13 +59,18 @@ def noting(number: int, what: str, *facts: object) -> None:
     raise AssertionError(f"{what} of {number}")
 
 
+async def never(number: int) -> None:
+    """Expect nothing to be kept."""
+    raise AssertionError(f"flush of {number}")
+
+
 # --- transfers -----------------------------------------------------------------------------------------------
 
 ENDS = [
     PutTarget(URL, {"X-A": "1"}, "POST", 12.5),
     PutTarget(URL),
     PutTarget(URL, MappingProxyType({"X-A": "1"})),
-    MultipartTarget("U", 5, (URL, URL), URL, URL, URL, {"X": "y"}, 3, 9.0),
+    MultipartTarget("U", 5, (URL, URL), URL, URL, (URL, URL), {"X": "y"}, 3, 9.0),
     MultipartTarget("U", 5, (URL,), headers=MappingProxyType({"X": "y"})),
     ResumableTarget(URL),
     BlobTarget(URL, headers=MappingProxyType({"X": "y"})),
@@ -86,7 +93,7 @@ def test_targets_and_origins_cross(end: Any) -> None:
 def test_uploads_cross(source: Any, arrives: Any, name: str) -> None:
     """With everything but the caller's key, in whose place stands the number."""
     given = Upload(source, ENDS[0], 5, "00000001", key=object(), name=name)
-    came = transfer_of(crossed(pack_transfer(3, given)), noting)
+    came = transfer_of(crossed(pack_transfer(3, given)), noting, never)
     assert isinstance(came, Upload)
     assert (came.source, came.target, came.size_bytes, came.crc32c) == (arrives, ENDS[0], 5, "00000001")
     assert (came.key, came.name) == (3, given.name)
@@ -97,7 +104,7 @@ def test_downloads_cross(sink: Any) -> None:
     """The same the other way."""
     for wants_identity in (False, True):
         given = Download(ORIGINS[0], sink, key=object(), wants_identity=wants_identity)
-        came = transfer_of(crossed(pack_transfer(3, given)), noting)
+        came = transfer_of(crossed(pack_transfer(3, given)), noting, never)
         assert isinstance(came, Download)
         assert (came.origin, came.sink, came.key, came.name) == (ORIGINS[0], "a/path", 3, given.name)
         assert came.wants_identity is wants_identity
@@ -446,10 +453,11 @@ def test_what_is_known_of_an_upload_crosses() -> None:
     parts = (SentPart(1, 5, "00000001", '"e"', True),)
     given = Upload("path", ENDS[3], resume=Resume("U", 5, parts, lambda *facts: told.append(facts), told.append))
     notes: list[tuple[Any, ...]] = []
-    came = transfer_of(crossed(pack_transfer(3, given)), lambda *note: notes.append(note))
+    came = transfer_of(crossed(pack_transfer(3, given)), lambda *note: notes.append(note), never)
     assert isinstance(came, Upload)
     assert came.resume is not None
     assert (came.resume.upload_id, came.resume.part_size, came.resume.parts) == ("U", 5, parts)
+    assert (came.resume.identity, came.resume.flush) == (None, None)
     assert came.resume.on_part is not None
     assert came.resume.on_begin is not None
     second = SentPart(2, 5, "00000002")
@@ -466,6 +474,28 @@ def test_what_is_known_of_an_upload_crosses() -> None:
     assert seen == [("U", 5, [*parts, second]), ("V", 7, []), ("V", 7, [second])]
 
 
+async def test_which_file_it_is_and_who_keeps_it_crosses() -> None:
+    """A worker compares the file that it opens, and waits until the parent has kept what it noted."""
+    flushed: list[int] = []
+
+    async def flush() -> None:
+        flushed.append(0)
+
+    async def ask(number: int) -> None:
+        flushed.append(number)
+
+    given = Upload("path", ENDS[3], resume=Resume("U", 5, identity=Identity(9, 10**18 + 1, 7), flush=flush))
+    came = transfer_of(crossed(pack_transfer(3, given)), noting, ask)
+    assert isinstance(came, Upload)
+    assert came.resume is not None
+    assert came.resume.identity == (9, 10**18 + 1, 7)
+    assert came.resume.flush is not None
+    await came.resume.flush()
+    await kept(given)
+    await kept(Upload("path", ENDS[3]))
+    assert flushed == [3, 0]
+
+
 def test_what_is_there_of_a_download_crosses() -> None:
     """The same for ranges of a half-received file."""
     told: list[Any] = []
@@ -479,7 +509,7 @@ def test_what_is_there_of_a_download_crosses() -> None:
     )
     given = Download(URL, "sink", received=received)
     notes: list[tuple[Any, ...]] = []
-    came = transfer_of(crossed(pack_transfer(3, given)), lambda *note: notes.append(note))
+    came = transfer_of(crossed(pack_transfer(3, given)), lambda *note: notes.append(note), never)
     assert isinstance(came, Download)
     assert came.received is not None
     assert (came.received.unfinished, came.received.ranges) == (before, {1: (5, 7)})

@@ -13,7 +13,7 @@ from asyncsdk.checksums import crc32c, crc32c_base64, crc32c_hex
 from asyncsdk.engine import Download, Engine, Outcome, StreamSink, UrlOrigin
 from asyncsdk.engine.budget import process_budget
 from asyncsdk.engine.config import MiB
-from asyncsdk.engine.sinks import temporary_name
+from asyncsdk.engine.temporaries import is_temporary, temporary_name
 from asyncsdk.errors import (
     AsyncSDKError,
     ChecksumMismatch,
@@ -243,7 +243,7 @@ async def test_missing_objects_are_not_found_and_leave_nothing(
 ) -> None:
     with pytest.raises(NotFound) as caught:
         await engine.download(server.url("/none"), tmp_path / "o")
-    assert caught.value.code == "NoSuchKey"
+    assert caught.value.server_code == "NoSuchKey"
     assert list(tmp_path.iterdir()) == []
     assert len(server.requests) == 1
 
@@ -297,6 +297,8 @@ def test_temporary_names_are_hidden_unique_and_fit(name: str) -> None:
     assert temporary.startswith(".")
     assert len(os.fsencode(temporary)) <= 255
     assert temporary != temporary_name(name)
+    assert is_temporary(temporary)
+    assert not is_temporary(name)
     if name.isprintable():
         assert os.fsencode(temporary).decode()
 

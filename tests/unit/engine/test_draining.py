@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from asyncsdk.engine import Download, Drained, Engine, Event, Outcome, PutTarget, Transfer, Upload, UrlOrigin
+from asyncsdk.engine import Download, Drained, Engine, Event, Outcome, PutTarget, Report, Transfer, Upload, UrlOrigin
 from asyncsdk.engine.config import MiB
+from asyncsdk.errors import LeftUndone, SourceNotFound
 from tests.support.feeds import RecordingFeed, multipart_target
 from tests.support.http_server import Action, Connection, HttpServer, Received, answer
 from tests.support.transports import InstantTransport
@@ -208,3 +209,30 @@ async def test_errors_and_leaving_early_win_over_draining(server: HttpServer, tm
                     seen += [outcome async for outcome in outcomes]
                 raise KeyError
     assert len(seen) == (0 if is_early else 4)
+
+
+async def test_a_drained_call_is_no_success(server: HttpServer, tmp_path: Path) -> None:
+    """An upload that moved nothing raises, and so does one that moved a part of it; what is whole does not."""
+    waiting = Held(server, tmp_path, 5)
+    async with Engine(config(concurrency=2)) as engine:
+        task = asyncio.create_task(engine.collect(waiting.transfers))
+        await waiting.wait(2)
+        engine.drain()
+        waiting.may_answer.set()
+        part = await task
+        nothing = await engine.collect(waiting.transfers)
+    for report, done in ((part, 2), (nothing, 0)):
+        assert (report.done, report.failed, report.ok) == (done, 0, False)
+        with pytest.raises(ExceptionGroup) as caught:
+            report.raise_for_failures()
+        assert [type(error) for error in caught.value.exceptions] == [LeftUndone]
+        assert caught.value.exceptions[0].done == done
+        assert "drained" in str(caught.value)
+
+
+def test_what_was_left_undone_stands_behind_the_failures() -> None:
+    report = Report(is_complete=False)
+    report.add_failure("a", SourceNotFound("gone"))
+    with pytest.raises(ExceptionGroup, match=r"1 of 1 failed: 1 source_not_found; drained") as caught:
+        report.raise_for_failures()
+    assert [type(error) for error in caught.value.exceptions] == [SourceNotFound, LeftUndone]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import json
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from asyncsdk.engine.config import MiB
 from asyncsdk.engine.waits import WaitReason
 from asyncsdk.errors import ConfigError, InvalidName, SourceNotFound
 from tests.support.feeds import RecordingFeed, multipart_target
-from tests.support.http_server import HttpServer, answer
+from tests.support.http_server import Connection, HttpServer, Received, answer
 from tests.unit.engine.conftest import config
 
 SECRET = "s3cr3t"
@@ -133,6 +134,28 @@ async def test_what_ends_a_run_is_told(tmp_path: Path) -> None:
     assert (end.is_complete, end.code) == (False, "source_not_found")
 
 
+async def test_a_cancelled_run_says_so(server: HttpServer) -> None:
+    """It was no error, and it was not the end of the feed either."""
+    begun = asyncio.Event()
+
+    async def hold(connection: Connection, request: Received) -> bool:
+        begun.set()
+        await asyncio.Event().wait()
+        return True
+
+    server.script("/o", hold)
+    seen: list[Event] = []
+    async with Engine(config()) as engine:
+        task = asyncio.create_task(engine.collect([Download(server.url("/o"))], on_event=seen.append))
+        await begun.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    end = seen[-1]
+    assert isinstance(end, events.RunEnded)
+    assert (end.is_complete, end.code) == (False, "cancelled")
+
+
 @pytest.mark.parametrize("kind", ["run_started", "retried", "object_finished"])
 async def test_what_the_callback_raises_ends_the_run(server: HttpServer, tmp_path: Path, kind: str) -> None:
     """Unchanged; an error of this package is not taken for one of the transfer. It is not called again."""
@@ -157,7 +180,7 @@ KINDS = [value for value in vars(events).values() if isinstance(value, type) and
 def test_kinds_and_fields_are_documented() -> None:
     """The reference names every kind and every field: nobody changes one without saying so."""
     page = (Path(__file__).parents[3] / "docs" / "reference" / "events.md").read_text()
-    assert len(KINDS) == 12  # with the base
+    assert len(KINDS) == 13  # with the base
     for kind in KINDS:
         if kind is Event:
             continue

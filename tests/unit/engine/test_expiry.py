@@ -55,9 +55,10 @@ def test_a_url_that_names_no_expiry_never_expires(query: str) -> None:
 
 @pytest.mark.parametrize("ours", [-900.0, 0.0, 900.0])
 def test_a_refusal_is_explained_by_the_servers_clock_alone(ours: float) -> None:
-    """However wrong the clock here is: to the second."""
+    """However wrong the clock here is: to two seconds, for the clock of the date may not be the one that judges."""
     clocks = Clocks(lambda: EXPIRY + ours)
-    assert not clocks.explains(403, URL, None, date(EXPIRY - 1))
+    assert not clocks.explains(403, URL, None, date(EXPIRY - 3))
+    assert clocks.explains(403, URL, None, date(EXPIRY - 2))
     assert clocks.explains(403, URL, None, date(EXPIRY))
     assert not clocks.explains(403, URL, EXPIRY + 9.0, date(EXPIRY))
     assert clocks.explains(403, "http://h/p", EXPIRY, date(EXPIRY))

@@ -10,6 +10,7 @@ import anyio
 import pytest
 
 from asyncsdk.engine import Download, Drained, Engine, Event, PutTarget, Upload, UrlOrigin
+from asyncsdk.engine.attempts import Airtime
 from asyncsdk.engine.config import MiB
 from asyncsdk.engine.downloads import LargeObject
 from asyncsdk.engine.draining import take_waiting
@@ -81,11 +82,10 @@ async def test_an_answer_that_is_no_refusal_closes_the_circuit(tmp_path: Path, s
         url = server.url("/missing")
         origins = engine.limits.origins
         for _ in range(100):
-            origins.gave_up(url)
-        with pytest.raises(CircuitOpen):
-            origins.held_seconds(url)
+            origins.failed(url)
+        assert origins.must_wait(url)
         for known in origins._known.values():
-            known.open_until = 0.0  # the pause is over
+            known.next_try = 0.0  # the pause is over
         server.script("/missing", answer(status), answer(status))
         targets = [Upload(tmp_path / "file", PutTarget(server.url(path))) for path in ("/missing", "/there")]
         for upload in targets:
@@ -115,24 +115,24 @@ async def test_a_repetition_that_is_refused_is_no_object_given_up(tmp_path: Path
     async with HttpServer() as server, Engine(config()) as engine:
         server.objects["/o"] = os.urandom(size)
         server.script("/o", *[late] * 200)
-        gave_up: list[str] = []
-        engine.limits.origins.gave_up = gave_up.append  # type: ignore[method-assign]
         async with asyncio.timeout(30):
             await engine.download(UrlOrigin(server.url("/o"), size_bytes=size), tmp_path / "o")
         assert engine.limits.hedging.repeated == 1
+        assert engine.limits.origins.is_clear
     assert asked == 2
-    assert gave_up == []
 
 
 async def test_a_repetition_has_ended_when_its_part_has_its_result() -> None:
     """Whoever gets the result closes the file that the repetition is sending."""
-    health = Health(1)
+    health = Health()
     health.part_bytes = 10**9
     hedging = Hedging(Slots(4), health)
-    hedging._seconds.extend([0.001] * 10)
+    for _ in range(10):
+        hedging.learn("up", 1, 0.001)
     has_begun, has_ended = asyncio.Event(), asyncio.Event()
 
-    async def first() -> str:
+    async def first(airtime: Airtime) -> str:
+        airtime.begin()
         await has_begun.wait()
         return "first"
 
@@ -147,7 +147,7 @@ async def test_a_repetition_has_ended_when_its_part_has_its_result() -> None:
         return "again"
 
     async with anyio.create_task_group() as group:
-        assert await hedging.run(group, 1, first, repeat) == "first"
+        assert await hedging.run(group, "up", 1, first, repeat) == "first"
         assert has_ended.is_set()
 
 

@@ -123,3 +123,13 @@ async def test_who_has_more_than_there_are_gives_back() -> None:
     slots.release("small")
     assert not slots.is_wanted
     assert not slots.try_take("small")
+
+
+def test_who_listens_is_told_when_one_lane_grows_though_the_other_shrinks() -> None:
+    """What the parts may have more is no less for being less than what small objects may have fewer."""
+    slots, told = Slots(256, small=64, part=8), list[int]()
+    slots.has_grown.append(lambda: told.append(slots.part_limit))
+    slots.resize(small=32, part=16)
+    assert told == [16]
+    slots.resize(small=16, part=16)
+    assert told == [16]

@@ -136,7 +136,7 @@ async def test_a_success_with_an_error_in_its_body_is_a_failure(engine: Engine, 
     server.script("/o", refuse, refuse)
     with pytest.raises(BadRequest) as caught:
         await engine.upload(b"x", multipart_target(server, 1, path="/o", upload_id="U3"))
-    assert caught.value.code == "InvalidPart"
+    assert caught.value.server_code == "InvalidPart"
 
 
 async def test_too_many_parts_are_refused_before_anything_is_sent(

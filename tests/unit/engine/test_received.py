@@ -13,6 +13,7 @@ from asyncsdk.engine import Download, Engine, Outcome, UrlOrigin
 from asyncsdk.engine.config import MiB
 from asyncsdk.engine.received import Received, Unfinished
 from tests.support.http_server import HttpServer, answer
+from tests.unit.engine.conftest import config
 
 SIZE = 4 * MiB + 321
 
@@ -74,7 +75,7 @@ class Setup:
             if (request.header("range") or "").startswith(f"bytes={start}-"):  # type: ignore[attr-defined]
                 while len(self.book.ranges) < 2:
                     await asyncio.sleep(0.001)
-                return bool(await answer(403)(connection, request))  # type: ignore[arg-type]
+                return answer(403)
             return False
 
         self.server.script("/o", *[refuse] * 12)  # type: ignore[list-item]
@@ -109,6 +110,46 @@ async def test_only_what_is_missing_is_fetched(engine: Engine, half: Setup, know
     asked = {int(text[6:].split("-")[0]) // MiB + 1 for text in half.ranges}
     assert asked == set(range(1, 6)) - (there - ({1} if not knows_size else set()))  # the first one tells the size
     assert (half.parts, half.book.unfinished, half.book.ended) == ([], None, 1)
+
+
+@pytest.mark.parametrize("knows_size", [True, False], ids=["size known", "size unknown"])
+@pytest.mark.parametrize("part_size", [2 * MiB, 3 * MiB - 5])
+async def test_another_part_size_goes_on_with_the_ranges_there_are(
+    engine: Engine, half: Setup, part_size: int, knows_size: bool
+) -> None:
+    half.knows_size = knows_size
+    await half.fail_half_way(engine)
+    there = set(half.book.ranges)
+    (part,) = half.parts
+    inode = part.stat().st_ino
+    async with Engine(config(part_size=part_size)) as other:
+        outcome = await half.fetch(other)
+    assert outcome.error is None
+    assert half.path.stat().st_ino == inode
+    assert half.path.read_bytes() == half.data
+    to_learn_the_size = {f"bytes=0-{part_size - 1}"} - ({""} if knows_size else set())
+    asked = {int(text[6:].split("-")[0]) // MiB + 1 for text in half.ranges if text not in to_learn_the_size}
+    assert asked == set(range(1, 6)) - there
+    assert (half.parts, half.book.ended) == ([], 1)
+
+
+@pytest.mark.parametrize("is_kept", [True, False])
+async def test_a_file_that_nobody_would_find_again_is_removed(engine: Engine, half: Setup, is_kept: bool) -> None:
+    """Asked when it is left: a journal may have been given up since the file was begun."""
+    asked = []
+    begin = half.book.received
+
+    def received() -> Received:
+        made = begin()
+        made.is_kept = lambda: asked.append(half.parts) is None and is_kept
+        return made
+
+    half.book.received = received  # type: ignore[method-assign]
+    await half.fail_half_way(engine)
+    assert len(asked) == 1
+    assert len(asked[0]) == 1
+    assert len(half.parts) == is_kept
+    assert half.book.ended == (not is_kept)
 
 
 async def test_a_range_whose_bytes_are_not_what_came_is_fetched_again(engine: Engine, half: Setup) -> None:
@@ -186,4 +227,5 @@ def test_nothing_is_gone_on_with_that_cannot_be_told_apart(
     one, other = (Unfinished("t", 100, 10, *facts) for facts in (mine, theirs))
     assert one.is_like(other) is is_like
     assert not one.is_like(Unfinished("t", 101, 10, *mine))
-    assert not one.is_like(Unfinished("t", 100, 20, *mine))
+    assert one.is_like(Unfinished("t", 100, 20, *theirs)) is is_like
+    assert not Unfinished("t", 100, 0, *mine).is_like(other)

@@ -65,10 +65,17 @@ async def test_every_services_refusal_is_explained_by_the_clock(
     assert len(feed.renewals) == 2
 
 
+PLAIN = {"Google", "ours"}
+"""They have a word for it that means nothing else."""
+
+
 @pytest.mark.parametrize("service", sorted(REFUSALS))
 @pytest.mark.parametrize("minutes", [-15, 15])
 async def test_a_refusal_of_a_fresh_url_is_final(server: HttpServer, service: str, minutes: int) -> None:
-    """Fresh by the server's clock, though long expired by ours, or the other way round: one request, no renewal."""
+    """Fresh by the server's clock, though long expired by ours, or the other way round: one request, no renewal.
+
+    A plain word for expiry is taken at that, once: what signed the URL may have ended before it.
+    """
     server.clock = NOW + 60 * minutes
     status, body = REFUSALS[service]
 
@@ -85,8 +92,9 @@ async def test_a_refusal_of_a_fresh_url_is_final(server: HttpServer, service: st
     error = report.failures[0].error
     assert getattr(error, "status", 0) == status
     assert "0123456789abcdef" not in str(error)
-    assert len(server.requests) == 1
-    assert feed.renewals == []
+    again = 1 if service in PLAIN else 0
+    assert len(server.requests) == 1 + again
+    assert len(feed.renewals) == again
 
 
 async def test_a_url_that_is_expired_and_stays_so_is_an_error(server: HttpServer) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from email.utils import formatdate
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,9 +24,28 @@ def test_the_wait_grows_to_its_cap_and_is_spread_over_all_of_it() -> None:
     assert wait_before_next(POLICY, 10**6, ConnectionFailed("x")) <= 8
 
 
-@given(st.floats(-10, 1e9, allow_nan=False))
-def test_retry_after_replaces_the_wait_and_is_capped(seconds: float) -> None:
-    assert wait_before_next(POLICY, 1, RateLimited("x", retry_after=seconds)) == max(0.0, min(seconds, 30.0))
+@given(st.floats(-10, 1e9, allow_nan=False), st.integers(1, 8))
+def test_the_wait_is_never_less_than_asked_and_a_tenth_more_at_most(seconds: float, attempt: int) -> None:
+    """Capped, too; and where less is asked for than the backoff would be, the backoff."""
+    asked = max(0.0, min(seconds, 30.0))
+    wait = wait_before_next(POLICY, attempt, RateLimited("x", retry_after=seconds))
+    assert asked <= wait <= max(1.1 * asked + 1e-9, min(8.0, 2.0 ** (attempt - 1)))
+
+
+@pytest.mark.parametrize("asked", [0.0, -3.0])
+def test_a_server_that_asks_for_no_wait_gets_the_backoff(asked: float) -> None:
+    """``Retry-After: 0``, or a date that is over: eight attempts in a row would be gone in milliseconds."""
+    error = RateLimited("x", retry_after=asked)
+    waits = [wait_before_next(POLICY, n, error, uniform=lambda low, high: high) for n in range(1, 6)]
+    assert waits == [1, 2, 4, 8, 8]
+
+
+def test_those_who_were_told_the_same_come_back_one_after_the_other() -> None:
+    """Spread over a tenth of what was asked for, from the end of it on."""
+    waits = {wait_before_next(POLICY, 1, RateLimited("x", retry_after=20.0)) for _ in range(100)}
+    assert len(waits) == 100
+    assert 20.0 <= min(waits) < 20.5
+    assert 21.5 < max(waits) <= 22.0
 
 
 def test_retry_after_is_seconds_or_a_date_of_the_servers_clock() -> None:

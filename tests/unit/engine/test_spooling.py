@@ -118,6 +118,37 @@ async def test_a_cancelled_upload_leaves_neither_memory_nor_file(server: HttpSer
             await task
 
 
+@pytest.mark.parametrize("is_scarce", [False, True])
+async def test_memory_for_a_part_is_taken_as_it_fills(
+    server: HttpServer, monkeypatch: pytest.MonkeyPatch, is_scarce: bool
+) -> None:
+    """A part may be far larger than its stream: what is set aside follows what came. A file takes it all where memory
+    ends half-way."""
+    monkeypatch.setattr(spooling, "_STEP_BYTES", MiB // 4)
+    data, before = os.urandom(MiB + 5), spools()
+    leased: list[int] = []
+
+    async def source() -> AsyncIterator[bytes]:
+        for start in range(0, len(data), 100_000):
+            leased.append(process_budget().leased_bytes - (0 if not is_scarce else 2 * MiB))
+            yield data[start : start + 100_000]
+        leased.append(spools() - before)
+
+    async with Engine(config()) as engine, asyncio.timeout(30):
+        held = await process_budget().take(2 * MiB) if is_scarce else None
+        target = multipart_target(server, 2, path="/o", part_size=2 * MiB)
+        outcome = await engine.upload(source(), target)
+        if held is not None:
+            held.release()
+    assert outcome.size_bytes == len(data)
+    assert server.objects["/o"] == data
+    *leased, spooled = leased
+    assert leased[1] == MiB // 4
+    assert all(size <= (number + 2) * 100_000 + MiB // 4 for number, size in enumerate(leased))
+    assert spooled == is_scarce
+    assert is_scarce or max(leased) == MiB
+
+
 async def test_a_stream_that_is_copied_without_memory_arrives(server: HttpServer, tmp_path: Path) -> None:
     """Into a folder of this machine, too."""
     data = os.urandom(3 * MiB + 5)

@@ -265,7 +265,7 @@ async def test_slow_down_is_a_rate_limit(engine: Engine, server: HttpServer) -> 
     server.script("/o", *[answer(503, b"<Error><Code>SlowDown</Code></Error>")] * 4)
     with pytest.raises(RateLimited) as caught:
         await engine.upload(b"x", PutTarget(server.url("/o")))
-    assert caught.value.code == "SlowDown"
+    assert caught.value.server_code == "SlowDown"
 
 
 async def test_a_dead_server_is_a_failed_connection(engine: Engine, server: HttpServer) -> None:
@@ -282,7 +282,7 @@ async def test_what_the_server_quotes_of_the_query_stays_out(engine: Engine, ser
     with pytest.raises(PermissionDenied) as caught:
         await engine.upload(b"x", PutTarget(server.url("/o?X-Amz-Signature=abcdef%2F123456")))
     assert "123456" not in f"{caught.value}{caught.value.body}"
-    assert (caught.value.code, caught.value.request_id) == ("SignatureDoesNotMatch", "R1")
+    assert (caught.value.server_code, caught.value.request_id) == ("SignatureDoesNotMatch", "R1")
 
 
 async def test_a_stream_too_large_for_one_request_is_refused(engine: Engine, server: HttpServer) -> None:

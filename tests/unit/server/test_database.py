@@ -65,7 +65,7 @@ def test_a_write_held_elsewhere_is_a_retryable_error(database: Database) -> None
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(ServerError) as busy:
             put(database, "late")
-        assert (busy.value.retryable, busy.value.code, busy.value.status) == (True, "busy", 503)
+        assert (busy.value.retryable, busy.value.server_code, busy.value.status) == (True, "busy", 503)
         other.execute("ROLLBACK")
     put(database, "late")
     assert names(database) == {"late"}
@@ -122,7 +122,7 @@ def test_a_full_disk_is_told_and_not_retried(database: Database) -> None:
 
     with pytest.raises(ServerError) as full:
         fill()
-    assert (full.value.status, full.value.code, full.value.retryable) == (507, "full", False)
+    assert (full.value.status, full.value.server_code, full.value.retryable) == (507, "full", False)
 
 
 def test_a_lost_permission_is_an_error_of_the_store(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ ENTITY = (
 @pytest.fixture(autouse=True)
 def _small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parts, "MIN_PART_SIZE", PART)
+    monkeypatch.setattr(parts, "STREAM_PART_SIZE", PART)
     monkeypatch.setattr(minting, "MULTIPART_THRESHOLD", PART)
 
 
@@ -87,9 +88,9 @@ def test_parts_in_any_order_become_the_object_and_completing_again_answers_the_s
 def test_listed_parts_are_those_that_arrived(server: RunningServer) -> None:
     data = data_of(3 * PART)[: 3 * PART]
     _, target = target_of(server, len(data))
-    assert ET.fromstring(httpx.get(target.list_url).content).findall("{*}Part") == []
+    assert ET.fromstring(httpx.get(target.list_urls[0]).content).findall("{*}Part") == []
     etags = {part: send(target, data, part).headers["etag"] for part in (3, 1)}
-    root = ET.fromstring(httpx.get(target.list_url).content)
+    root = ET.fromstring(httpx.get(target.list_urls[0]).content)
     assert root.findtext("{*}IsTruncated") == "false"
     assert root.findtext("{*}UploadId") == target.upload_id
     found = [
@@ -220,5 +221,5 @@ def test_further_part_urls_come_by_renewing(server: RunningServer) -> None:
     assert url is not None
     assert httpx.put(url, content=b"x" * PART).status_code == 200
     assert httpx.put(target.part_urls[0], content=b"x" * PART).status_code == 200
-    listed = ET.fromstring(httpx.get(renewed.list_url).content)
+    listed = ET.fromstring(httpx.get(renewed.list_urls[0]).content)
     assert [part.findtext("{*}PartNumber") for part in listed.findall("{*}Part")] == ["1", "26"]

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
@@ -16,92 +19,29 @@ from asyncsdk.checksums import crc32c, crc32c_hex
 from asyncsdk.domain.ids import make_id, time_of_id
 from asyncsdk.errors import BadRequest, ConfigError, NotFound, ServerError
 from asyncsdk.server.objects.clouds import checking
+from asyncsdk.server.objects.clouds import objects as objects_module
 from asyncsdk.server.objects.clouds.azure_minting import AzureMinter
-from asyncsdk.server.objects.clouds.bucket import Facts, ObjectGone, store_unavailable
+from asyncsdk.server.objects.clouds.bucket import Bucket, ObjectGone, store_unavailable
 from asyncsdk.server.objects.clouds.clients import ClientOfProcess
 from asyncsdk.server.objects.clouds.location import Location
-from asyncsdk.server.objects.clouds.objects import CloudObjects
 from asyncsdk.server.objects.clouds.opening import open_cloud
 from asyncsdk.server.objects.clouds.presigning import Credentials, Presigner
 from asyncsdk.server.objects.clouds.s3_minting import S3Minter
 from asyncsdk.server.objects.discarding import Swept
 from asyncsdk.targets import BlobTarget, MultipartTarget, PutTarget, UrlOrigin
+from tests.support.memory_bucket import MemoryBucket, minter, objects_in
 
 DATA = b"0123456789" * 10
 DIGEST = crc32c_hex(crc32c(DATA))
 SECRET = b"s" * 32
 
 
-class MemoryBucket:
-    """A bucket that states what it is told to state, and counts what is read."""
-
-    def __init__(self, *, verifies: bool = True, late_ms: int = 0) -> None:
-        self.late_ms = late_ms
-        self.objects: dict[str, bytes] = {}
-        self.stated: dict[str, str] = {}
-        self.reads = 0
-        self.failures = 0
-        self.gate = threading.Event()
-        self.gate.set()
-        self._verifies = verifies
-
-    def facts(self, name: str) -> Facts | None:
-        data = self.objects.get(name)
-        return None if data is None else Facts(len(data), f"etag-{crc32c(data)}", self.stated.get(name))
-
-    def read(self, name: str, start: int, stop: int, etag: str) -> Iterator[bytes]:
-        self.reads += 1
-        assert self.gate.wait(10)
-        if self.failures:
-            self.failures -= 1
-            raise store_unavailable("GetObject")
-        facts = self.facts(name)
-        if facts is None or facts.etag != etag:
-            raise ObjectGone(name)
-        yield self.objects[name][start:stop]
-
-    def write(self, name: str, data: bytes) -> None:
-        self.objects[name] = data
-
-    def remove(self, names: Sequence[str]) -> None:
-        for name in names:
-            self.objects.pop(name, None)
-
-    def names(self, prefix: str) -> Iterator[str]:
-        yield from sorted(name for name in self.objects if name.startswith(prefix))
-
-    def folders(self, prefix: str) -> Iterator[str]:
-        yield from sorted({name[len(prefix) :].partition("/")[0] for name in self.names(prefix)})
-
-    def verifies_checksums(self, name: str) -> bool:
-        return self._verifies
-
-    def discard_uploads(self, prefix: str, before_ms: int) -> int:
-        return 0
-
-    def close(self) -> None:
-        pass
-
-    def minter(self, name_of: Callable[[str], str]) -> S3Minter:
-        return minter(name_of)
-
-
-def minter(name_of: Callable[[str], str] = str, *, tells: bool = True, seconds: int = 3600) -> S3Minter:
-    presigner = Presigner("https://host/bucket", "eu-west-1", lambda: Credentials("AKIA", "secret"), lambda: 1e9)
-    return S3Minter(
-        presigner,
-        name_of,
-        lambda name: f"upload of {name}",
-        expires_seconds=lambda: seconds,
-        tells_checksums=lambda: tells,
-        clock=lambda: 1e9,
-    )
-
-
-def objects_in(bucket: MemoryBucket) -> CloudObjects:
-    objects = CloudObjects(bucket, "prefix", "n" * 32)
-    objects.look()
-    return objects
+def wait_until(is_so: Callable[[], bool]) -> None:
+    for _ in range(2000):
+        if is_so():
+            return
+        time.sleep(0.01)
+    raise AssertionError("it never was")
 
 
 # --- where ---
@@ -259,6 +199,23 @@ def test_amazons_own_buckets_are_where_the_sdk_says(
     assert "secret" not in origin.url + repr(origin) + repr(found.credentials())
 
 
+def test_the_signature_of_amazons_own_example() -> None:
+    """Its documented GET: key, moment and lifetime give exactly this signature."""
+    presigner = Presigner(
+        "https://examplebucket.s3.amazonaws.com",
+        "us-east-1",
+        lambda: Credentials("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"),
+        datetime(2013, 5, 24, tzinfo=UTC).timestamp,
+    )
+    url = presigner.sign("GET", "test.txt", expires_seconds=86400)
+    assert url == (
+        "https://examplebucket.s3.amazonaws.com/test.txt?X-Amz-Algorithm=AWS4-HMAC-SHA256"
+        "&X-Amz-Credential=AKIAIOSFODNN7EXAMPLE%2F20130524%2Fus-east-1%2Fs3%2Faws4_request"
+        "&X-Amz-Date=20130524T000000Z&X-Amz-Expires=86400&X-Amz-SignedHeaders=host"
+        "&X-Amz-Signature=aeeed9bbccd4d02ee5c0109b86d86835f995330da4c265957d157751f604d404"
+    )
+
+
 def test_sizes_and_checksums_are_under_the_signature() -> None:
     target = minter().target(make_id(), size_bytes=5, crc32c="00000001")
     assert isinstance(target, PutTarget)
@@ -288,6 +245,21 @@ def test_parts_are_cut_the_same_way_whenever_urls_are_minted() -> None:
             minter().renew(object_id, **facts, **wrong)  # type: ignore[arg-type]  # made of both
     with pytest.raises(BadRequest, match="at most"):
         minter().target(object_id, size_bytes=6 * 1024**4, crc32c=None)
+
+
+@pytest.mark.parametrize(("parts", "pages"), [(3, 1), (1000, 1), (1001, 2), (9999, 10), (None, 10)])
+def test_every_page_of_a_listing_is_signed_for_who_goes_on(parts: int | None, pages: int) -> None:
+    """The first alone at the beginning: a bulk message prepares for many."""
+    size = None if parts is None else parts * 8 * 1024 * 1024
+    object_id = make_id()
+    target = minter().target(object_id, size_bytes=size, crc32c=None)
+    assert isinstance(target, MultipartTarget)
+    assert len(target.list_urls) == 1
+    again = minter().renew(object_id, size_bytes=size, crc32c=None, upload_id=target.upload_id, first_part=1)
+    assert isinstance(again, MultipartTarget)
+    marks = [dict(parse_qsl(urlsplit(url).query)).get("part-number-marker") for url in again.list_urls]
+    assert marks == [None, *(str(1000 * page) for page in range(1, pages))]
+    assert again.list_urls[0] == target.list_urls[0]
 
 
 def test_an_origin_does_not_name_the_platforms_validator() -> None:
@@ -374,8 +346,12 @@ def test_a_stated_checksum_counts_where_the_store_compares_them(verifies: bool) 
     object_id = make_id()
     bucket.objects[objects.name(object_id)] = DATA
     bucket.stated[objects.name(object_id)] = "12345678"
-    assert objects.staged_size(object_id, "12345678") == (len(DATA) if verifies else None)
-    assert objects.staged_size(object_id, DIGEST) == (None if verifies else len(DATA))
+    wrong, right = objects.sizes([(object_id, "12345678"), (object_id, DIGEST)])
+    if verifies:
+        wrong, right = right, wrong
+    assert right == len(DATA)
+    assert isinstance(wrong, BadRequest)
+    assert wrong.server_code == "bad_digest"
     assert bucket.reads == (0 if verifies else 1)
 
 
@@ -416,7 +392,7 @@ def test_large_objects_are_summed_in_ranges(monkeypatch: pytest.MonkeyPatch) -> 
     objects = objects_in(bucket)
     object_id = make_id()
     bucket.objects[objects.name(object_id)] = DATA
-    assert objects.staged_size(object_id, DIGEST) == len(DATA)
+    assert objects.sizes([(object_id, DIGEST)]) == [len(DATA)]
     assert bucket.reads == 15
 
 
@@ -427,9 +403,9 @@ def test_those_who_ask_meanwhile_wait_for_one_reading() -> None:
     bucket.objects[objects.name(object_id)] = DATA
     bucket.gate.clear()
     with ThreadPoolExecutor(4) as pool:
-        asked = [pool.submit(objects.staged_size, object_id, DIGEST) for _ in range(4)]
+        asked = [pool.submit(objects.sizes, [(object_id, DIGEST)]) for _ in range(4)]
         bucket.gate.set()
-        assert [one.result(10) for one in asked] == [len(DATA)] * 4
+        assert [one.result(10) for one in asked] == [[len(DATA)]] * 4
     assert bucket.reads == 1
 
 
@@ -439,13 +415,195 @@ def test_a_reading_that_breaks_is_begun_again_and_a_lasting_failure_is_told() ->
     object_id = make_id()
     bucket.objects[objects.name(object_id)] = DATA
     bucket.failures = 2
-    assert objects.staged_size(object_id, DIGEST) == len(DATA)
+    assert objects.sizes([(object_id, DIGEST)]) == [len(DATA)]
     bucket.objects[objects.name(object_id)] = DATA * 2
     bucket.failures = 3
-    with pytest.raises(ServerError) as caught:
-        objects.staged_size(object_id, DIGEST)
-    assert caught.value.code == "store_unavailable"
-    assert objects.staged_size(object_id, crc32c_hex(crc32c(DATA * 2))) == 2 * len(DATA)
+    other, missing = make_id(), make_id()
+    bucket.objects[objects.name(other)] = b""
+    (told, empty, none) = objects.sizes([(object_id, DIGEST), (other, "00000000"), (missing, DIGEST)])
+    assert isinstance(told, ServerError), "of one object: the others are judged all the same"
+    assert (told.server_code, empty, none) == ("store_unavailable", 0, None)
+    assert objects.sizes([(object_id, crc32c_hex(crc32c(DATA * 2)))]) == [2 * len(DATA)]
+
+
+def test_what_takes_longer_is_read_on_and_found_by_who_comes_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits in a thread of the server meanwhile; a failure that nobody heard of is told to whoever asks next."""
+    monkeypatch.setattr(objects_module, "CHECK_SECONDS", 0.05)
+    bucket = MemoryBucket(verifies=False)
+    objects = objects_in(bucket)
+    large, small = make_id(), make_id()
+    for object_id in (large, small):
+        bucket.objects[objects.name(object_id)] = DATA
+    assert objects.sizes([(small, DIGEST)]) == [len(DATA)]
+    bucket.gate.clear()
+    waiting, known = objects.sizes([(large, DIGEST), (small, DIGEST)])
+    assert isinstance(waiting, ServerError)
+    assert (waiting.server_code, waiting.status, known) == ("still_checking", 503, len(DATA))
+    assert waiting.retry_after
+    bucket.failures = 3
+    bucket.gate.set()
+    monkeypatch.setattr(objects_module, "CHECK_SECONDS", 10)
+    (failed,) = objects.sizes([(large, DIGEST)])
+    assert isinstance(failed, ServerError)
+    assert failed.server_code == "store_unavailable"
+    assert objects.sizes([(large, DIGEST)]) == [len(DATA)]
+    assert bucket.reads == 5
+    objects.close()
+
+
+def test_that_an_object_cannot_be_read_is_found_by_who_comes_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store lists it and does not give it: begun anew for each who asks, its reading would never come to an end."""
+    monkeypatch.setattr(objects_module, "CHECK_SECONDS", 0.05)
+    bucket = MemoryBucket(verifies=False)
+    objects = objects_in(bucket)
+    object_id = make_id()
+    bucket.objects[objects.name(object_id)] = DATA
+    reads: list[str] = []
+
+    def gone(name: str, start: int, stop: int, etag: str) -> Iterator[bytes]:
+        reads.append(name)
+        assert bucket.gate.wait(60)
+        raise ObjectGone(name)
+
+    monkeypatch.setattr(bucket, "read", gone)
+    bucket.gate.clear()
+    (first,) = objects.sizes([(object_id, DIGEST)])
+    bucket.gate.set()
+    wait_until(lambda: not objects._checks._readings()._running)
+    bucket.gate.clear()
+    (second,) = objects.sizes([(object_id, DIGEST)])
+    assert isinstance(first, ServerError)
+    assert first.server_code == "still_checking"
+    assert (second, len(reads)) == (None, 1)
+    (third,) = objects.sizes([(object_id, DIGEST)])  # it was told: now it may be looked at again
+    assert isinstance(third, ServerError)
+    bucket.gate.set()
+    objects.close()
+
+
+def test_a_small_object_does_not_wait_until_a_large_one_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Objects that are read at the same time take turns, range by range."""
+    monkeypatch.setattr(checking, "RANGE_BYTES", 1)
+    monkeypatch.setattr(checking, "READS_AT_ONCE", 1)
+    bucket = MemoryBucket(verifies=False)
+    objects = objects_in(bucket)
+    large, small = make_id(), make_id()
+    bucket.objects[objects.name(large)] = DATA
+    bucket.objects[objects.name(small)] = b"x"
+    bucket.gate.clear()
+    futures = [objects._checks.begin(objects.name(one), bucket.facts(objects.name(one))) for one in (large, small)]  # type: ignore[arg-type]  # they are there
+    read_until_then: list[int] = []
+    futures[1].add_done_callback(lambda _: read_until_then.append(bucket.reads))
+    bucket.gate.set()
+    assert [future.result(10) for future in futures] == [DIGEST, crc32c_hex(crc32c(b"x"))]
+    assert read_until_then[0] < 10
+    objects.close()
+
+
+def test_closing_ends_what_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever waits is told, and nobody goes on; asked again, it is read."""
+    before = set(threading.enumerate())
+    monkeypatch.setattr(checking, "RANGE_BYTES", 1)
+    bucket = MemoryBucket(verifies=False)
+    objects = objects_in(bucket)
+    object_id = make_id()
+    bucket.objects[objects.name(object_id)] = DATA
+    bucket.gate.clear()
+    with ThreadPoolExecutor(2) as pool:
+        asked = pool.submit(objects.sizes, [(object_id, DIGEST)])
+        wait_until(lambda: bucket.reads > 0)
+        closing = pool.submit(objects.close)
+        bucket.gate.set()
+        closing.result(10)
+        (told,) = asked.result(10)
+    assert isinstance(told, ServerError)
+    assert set(threading.enumerate()) <= before
+    assert objects.sizes([(object_id, DIGEST)]) == [len(DATA)]
+    objects.close()
+
+
+@pytest.mark.parametrize(
+    ("codes", "expected"),
+    [
+        (["NoSuchKey", "AccessDenied"], {"b": "AccessDenied"}),
+        (["AccessDenied", "SlowDown"], "store_unavailable"),
+        (["InternalError", "NoSuchKey"], "store_unavailable"),
+    ],
+)
+def test_what_s3_does_not_remove_is_told(codes: list[str], expected: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that is asked too much says so of each object, in a reply that is a success."""
+    pytest.importorskip("boto3")
+    from asyncsdk.server.objects.clouds.s3 import S3Bucket
+
+    for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(f"AWS_{name}", "x")
+
+    class Client:
+        def delete_objects(self, **_: object) -> object:
+            return {"Errors": [{"Key": key, "Code": code} for key, code in zip("ab", codes, strict=True)]}
+
+    bucket = S3Bucket(Location.parse("s3://bucket", "http://127.0.0.1:1"))
+    bucket.close()
+    monkeypatch.setattr(bucket, "_client", Client)
+    assert removed_by(bucket) == expected
+
+
+@pytest.mark.parametrize(
+    ("statuses", "expected"), [([202, 409, 404], {"b": "409"}), ([202, 409, 503], "store_unavailable")]
+)
+def test_what_azure_does_not_remove_is_told(
+    statuses: list[int], expected: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("azure.storage.blob")
+    from asyncsdk.server.objects.clouds.azure import AzureBucket
+
+    monkeypatch.delenv("AZURE_STORAGE_CONNECTION_STRING", raising=False)
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT", "name")
+    monkeypatch.setenv("AZURE_STORAGE_KEY", "c2VjcmV0")
+
+    class Client:
+        def delete_blobs(self, *_: str, raise_on_any_failure: bool) -> object:
+            return [SimpleNamespace(status_code=status) for status in statuses]
+
+    bucket = AzureBucket(Location.parse("az://box"))
+    monkeypatch.setattr(bucket, "_client", Client)
+    assert removed_by(bucket) == expected
+
+
+def removed_by(bucket: Bucket) -> object:
+    """Return what stays of three objects, or the code of the error."""
+    try:
+        return bucket.remove(["a", "b", "c"])
+    except ServerError as error:
+        return error.server_code
+
+
+def test_closing_does_not_wait_for_a_store_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For longer than some seconds. Whoever waits for the bytes is told."""
+    monkeypatch.setattr(checking, "CLOSE_SECONDS", 0.05)
+    bucket = MemoryBucket(verifies=False)
+    objects = objects_in(bucket)
+    object_id = make_id()
+    bucket.objects[objects.name(object_id)] = DATA
+    bucket.gate.clear()
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(objects.sizes, [(object_id, DIGEST)])
+        wait_until(lambda: bucket.reads > 0)
+        objects.close()
+        (told,) = asked.result(10)
+        assert isinstance(told, ServerError)
+        bucket.gate.set()
+
+
+def test_what_stays_is_told_by_id() -> None:
+    bucket = MemoryBucket()
+    objects = objects_in(bucket)
+    held, gone = make_id(), make_id()
+    for object_id in (held, gone):
+        bucket.objects[objects.name(object_id)] = DATA
+    bucket.held.add(objects.name(held))
+    assert objects.remove([(held, DIGEST), (gone, DIGEST)]) == {held: "AccessDenied"}
+    assert list(bucket.objects) == [objects.name(held)]
 
 
 def test_bytes_for_the_server_are_checked_as_they_come() -> None:
@@ -457,8 +615,9 @@ def test_bytes_for_the_server_are_checked_as_they_come() -> None:
     bucket.objects[objects.name(object_id)] = DATA
     with objects.open_staged(object_id, DIGEST) as file:
         assert file.read() == DATA
-    with pytest.raises(NotFound):
+    with pytest.raises(BadRequest) as caught:
         objects.open_staged(object_id, "00000000")
+    assert caught.value.server_code == "bad_digest"
 
 
 # --- sweeps ---

@@ -18,6 +18,7 @@ from asyncsdk.domain.ids import make_id
 from asyncsdk.errors import BadRequest, ConfigError, ServerError
 from asyncsdk.server.objects.clouds.gcs_minting import MAX_OBJECT_BYTES, GcsMinter
 from asyncsdk.server.objects.clouds.location import Location
+from asyncsdk.server.objects.clouds.objects import CloudObjects
 from asyncsdk.server.objects.clouds.presigning import GOOGLE, Credentials, Presigner
 from asyncsdk.targets import PutTarget, ResumableTarget, UrlOrigin
 
@@ -232,18 +233,33 @@ def test_many_sessions_are_begun_in_order_and_too_large_objects_refused_alone(bu
         assert session_ids.read(target.upload_id, ids[number]).url == target.url
 
 
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [(503, "store_unavailable"), (429, "store_unavailable"), (401, "store_refused"), (403, "store_refused")],
+)
 def test_a_store_that_fails_a_question_about_a_session_is_no_answer(
-    bucket: GcsBucket, monkeypatch: pytest.MonkeyPatch
+    bucket: GcsBucket, monkeypatch: pytest.MonkeyPatch, status: int, code: str
 ) -> None:
     """Taken for a session that ended, an upload of a terabyte would begin anew."""
     name = make_id()
     target = bucket.minter(str).target(name, size_bytes=None, crc32c=None)
     assert isinstance(target, ResumableTarget)
-    reply = type("Reply", (), {"status_code": 503})
+    reply = type("Reply", (), {"status_code": status})
     monkeypatch.setattr(bucket._client()._http, "put", lambda *_, **__: reply)
     with pytest.raises(ServerError) as caught:
         bucket.minter(str).renew(name, size_bytes=None, crc32c=None, upload_id=target.upload_id, first_part=1)
-    assert caught.value.code == "store_unavailable"
+    assert caught.value.server_code == code
+
+
+@pytest.mark.parametrize("status", [404, 410, 499])
+def test_a_session_that_ended_is_followed_by_another(
+    bucket: GcsBucket, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    """Only what Google says of such a session means it."""
+    target = bucket.minter(str).target(make_id(), size_bytes=None, crc32c=None)
+    assert isinstance(target, ResumableTarget)
+    monkeypatch.setattr(bucket._client()._http, "put", lambda *_, **__: type("Reply", (), {"status_code": status}))
+    assert not bucket.stands(target.url)
 
 
 # --- the bucket ---
@@ -256,7 +272,7 @@ def test_the_address_of_a_session_is_in_no_traceback(bucket: GcsBucket) -> None:
         free.bind(("127.0.0.1", 0))  # taken, but nobody listens
         with pytest.raises(ServerError) as caught:
             bucket.stands(f"http://127.0.0.1:{free.getsockname()[1]}/upload?upload_id={hidden}")
-    assert (caught.value.code, caught.value.retryable) == ("store_unavailable", True)
+    assert (caught.value.server_code, caught.value.retryable) == ("store_unavailable", True)
     assert hidden not in "".join(traceback.format_exception(caught.value))
 
 
@@ -276,14 +292,35 @@ def test_objects_are_removed_a_hundred_at_once_and_listed_by_pages(storage: Goog
     storage.page_size = 1000
 
 
-@pytest.mark.parametrize(("status", "code"), [(403, "store_refused"), (503, "store_unavailable")])
-def test_what_was_not_removed_is_told(
-    bucket: GcsBucket, status: int, code: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("page_size", [1000, 15])
+def test_neighbours_are_looked_at_by_one_request(
+    storage: GoogleStorage, bucket: GcsBucket, monkeypatch: pytest.MonkeyPatch, page_size: int
 ) -> None:
-    monkeypatch.setattr(bucket, "_remove", lambda names: [204, status, 404])
+    """Others lie between them, and some are not there: those, and what two pages do not show, are asked for apart."""
+    monkeypatch.setattr(storage, "page_size", page_size)
+    objects = CloudObjects(bucket, "prefix", "n" * 32)
+    objects.look()
+    ids = [make_id() for _ in range(60)]
+    for number, object_id in enumerate(ids[:50]):
+        storage.put(objects.name(object_id), b"%d" % number)
+    wanted = [(ids[number], crc32c_hex(crc32c(b"%d" % number))) for number in range(0, 60, 3)]
+    wanted[4] = (wanted[4][0], "00000000")
+    storage.asked.clear()
+    found = objects.sizes(wanted)
+    assert len(storage.asked) == {1000: 1 + 3, 15: 2 + 10}[page_size]
+    assert isinstance(found[4], BadRequest)
+    sizes = [len(b"%d" % number) if number < 50 else None for number in range(0, 60, 3)]
+    assert [*found[:4], *found[5:]] == [*sizes[:4], *sizes[5:]]
+
+
+def test_what_was_not_removed_is_told(bucket: GcsBucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is kept by a retention, one by one; what another attempt may do, as an error that says so."""
+    monkeypatch.setattr(bucket, "_remove", lambda names: [204, 403, 404])
+    assert bucket.remove(["a", "b", "c"]) == {"b": "403"}
+    monkeypatch.setattr(bucket, "_remove", lambda names: [204, 503, 403])
     with pytest.raises(ServerError) as caught:
         bucket.remove(["a", "b", "c"])
-    assert caught.value.code == code
+    assert caught.value.server_code == "store_unavailable"
 
 
 @pytest.mark.parametrize("states", ["true", "told", "nothing"])
@@ -376,7 +413,7 @@ def test_a_machine_without_a_key_lets_iam_sign(storage: GoogleStorage, monkeypat
     with pytest.raises(ServerError, match="refuses signing") as caught:
         minter.target(make_id(), size_bytes=1, crc32c=None)
     bucket.close()
-    assert (caught.value.code, caught.value.retryable) == ("store_refused", False)
+    assert (caught.value.server_code, caught.value.retryable) == ("store_refused", False)
     assert "secret" not in str(caught.value)
 
 

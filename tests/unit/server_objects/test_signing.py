@@ -45,7 +45,7 @@ def test_a_url_allows_its_method_object_and_parameters_until_it_expires() -> Non
     assert grant.parameters == {"size": "5", "crc32c": "00000000", "expires": "1000"}
     with pytest.raises(PermissionDenied) as caught:
         SIGNER.check_url("PUT", path, query, now=1000)
-    assert caught.value.code == "expired_url"
+    assert caught.value.server_code == "expired_url"
     for method in ("GET", "HEAD", "POST", "DELETE"):
         with pytest.raises(PermissionDenied):
             SIGNER.check_url(method, path, query, now=999)

@@ -25,7 +25,9 @@ def test_no_timeout_is_zero(name: str) -> None:
         Timeouts(**{name: 0})
 
 
-def test_no_rate_is_the_default() -> None:
-    """Whatever moves, moves fast enough."""
-    assert Timeouts().rate_bytes == 0
+def test_the_default_rate_ends_what_only_drips() -> None:
+    """A byte a second is no rate; a modem of forty years ago was faster. None at all can be asked for."""
+    limits = Timeouts()
+    assert 1 < limits.rate_bytes <= 100
+    assert limits.rate_seconds >= limits.idle
     assert Timeouts(rate_bytes=0, idle=0.001, reply=math.inf).rate_bytes == 0

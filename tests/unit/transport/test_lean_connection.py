@@ -353,7 +353,7 @@ async def test_a_server_that_takes_no_expectations_gets_the_request_without(tran
     async with WireServer(early(NO, after=10, what="close"), script, polite()) as server:
         await refused_once(transport, server)
         # The body of the second request never comes: its head is all that the script can see.
-        server._scripts = (server._scripts[0], _answer_head(sized(b"", status="417 Expectation Failed")), polite())
+        server.scripts = (server.scripts[0], _answer_head(sized(b"", status="417 Expectation Failed")), polite())
         sent: list[int] = []
         assert (await put(transport, server.url("/o"), bytes(LARGE), on_sent=sent.append)).status == 200
         assert sum(sent) == LARGE

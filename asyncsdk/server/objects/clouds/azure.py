@@ -10,13 +10,13 @@ import base64
 import binascii
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
 from asyncsdk.errors import ConfigError
 from asyncsdk.server.objects.clouds.azure_minting import AzureMinter
-from asyncsdk.server.objects.clouds.bucket import Facts, ObjectGone, store_refused, store_unavailable
+from asyncsdk.server.objects.clouds.bucket import Facts, ObjectGone, is_passing, store_refused, store_unavailable
 from asyncsdk.server.objects.clouds.clients import ClientOfProcess
 from asyncsdk.server.objects.clouds.location import Location
 
@@ -91,6 +91,10 @@ class AzureBucket:
             return None
         return Facts(int(found.size), str(found.etag).strip('"'), None)
 
+    def listed_facts(self, names: Sequence[str]) -> Mapping[str, Facts]:
+        """Return nothing: a listing states no checksum of the bytes."""
+        return {}
+
     def read(self, name: str, start: int, stop: int, etag: str) -> Iterator[bytes]:
         """Yield the bytes of ``[start, stop)``; `ObjectGone` when the object of that ETag is not there."""
         from azure.core import MatchConditions
@@ -111,15 +115,21 @@ class AzureBucket:
         with _requests("Put Blob"):
             self._client().upload_blob(name, file, length=size_bytes, overwrite=True)
 
-    def remove(self, names: Sequence[str]) -> None:
-        """Remove objects, 256 in one request; those that are missing are passed over."""
+    def remove(self, names: Sequence[str]) -> Mapping[str, str]:
+        """Remove objects, 256 in one request; see `Bucket.remove`."""
+        stayed: dict[str, str] = {}
         for start in range(0, len(names), _BATCH):
             batch = names[start : start + _BATCH]
             with _requests("Blob Batch"):
                 replies = self._client().delete_blobs(*batch, raise_on_any_failure=False)
-                wrong = [reply.status_code for reply in replies if reply.status_code not in {200, 202, 404}]
-            if wrong:
-                raise store_refused("Blob Batch", f"{wrong[0]} ({len(wrong)} of {len(batch)} objects)")
+                statuses = [reply.status_code for reply in replies]
+            wrong = {
+                name: status for name, status in zip(batch, statuses, strict=True) if status not in {200, 202, 404}
+            }
+            if any(map(is_passing, wrong.values())):
+                raise store_unavailable("Blob Batch")
+            stayed |= {name: str(status) for name, status in wrong.items()}
+        return stayed
 
     def names(self, prefix: str) -> Iterator[str]:
         """Yield the names that begin with *prefix*, a page in memory."""
@@ -183,7 +193,7 @@ def _requests(what: str) -> Iterator[None]:
             if code == "ContainerNotFound":
                 raise store_refused(what, code) from error
             raise ObjectGone(what) from None
-        if status >= 500 or status in {0, 408, 429}:
+        if is_passing(status):
             raise store_unavailable(what) from error
         raise store_refused(what, str(getattr(error, "error_code", "") or status)) from error
     except AzureError as error:

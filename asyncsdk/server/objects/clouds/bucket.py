@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
 from asyncsdk.errors import ServerError
 from asyncsdk.server.objects.minting import Minter
 
-__all__ = ["Bucket", "Facts", "ObjectGone", "store_refused", "store_unavailable"]
+__all__ = ["Bucket", "Facts", "ObjectGone", "is_passing", "store_refused", "store_unavailable"]
 
 
 class ObjectGone(Exception):
@@ -49,6 +49,12 @@ class Bucket(Protocol):
     def facts(self, name: str) -> Facts | None:
         """Return what the cloud says of an object; None when it is not there."""
 
+    def listed_facts(self, names: Sequence[str]) -> Mapping[str, Facts]:
+        """Return what a listing says of objects whose names are neighbours, as far as a few requests tell it.
+
+        What it says nothing of may be there all the same. Empty where a listing says less than `facts`.
+        """
+
     def read(self, name: str, start: int, stop: int, etag: str) -> Iterator[bytes]:
         """Yield the bytes of ``[start, stop)``; `ObjectGone` when the object of that ETag is not there."""
 
@@ -65,8 +71,15 @@ class Bucket(Protocol):
             crc32c: Its checksum, eight hexadecimal digits: told where the store compares it.
         """
 
-    def remove(self, names: Sequence[str]) -> None:
-        """Remove up to 1,000 objects; those that are missing are passed over."""
+    def remove(self, names: Sequence[str]) -> Mapping[str, str]:
+        """Remove up to 1,000 objects; those that are missing are passed over.
+
+        Returns:
+            Those that stay because the store refuses to remove them (a retention, a lease), and its word for why.
+
+        Raises:
+            ServerError: Some stay for a reason that may pass (``store_unavailable``); which of them, is not told.
+        """
 
     def names(self, prefix: str) -> Iterator[str]:
         """Yield the names that begin with *prefix*, however many there are, in constant memory."""
@@ -85,6 +98,11 @@ class Bucket(Protocol):
 
     def minter(self, name_of: Callable[[str], str]) -> Minter:
         """Return what mints signed URLs; *name_of* gives the name of an object by its id."""
+
+
+def is_passing(status: int) -> bool:
+    """Whether a status says that the store fails, or is asked too much: another attempt may do."""
+    return status >= 500 or status in {0, 408, 429}
 
 
 def store_unavailable(what: str) -> ServerError:

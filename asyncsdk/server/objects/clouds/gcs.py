@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
+from itertools import islice
 from typing import Any, BinaryIO
 
 from asyncsdk.checksums import crc32c, crc32c_base64, crc32c_from_base64, crc32c_hex
 from asyncsdk.errors import BadRequest, ConfigError
-from asyncsdk.server.objects.clouds.bucket import Facts, ObjectGone, store_refused, store_unavailable
+from asyncsdk.server.objects.clouds.bucket import Facts, ObjectGone, is_passing, store_refused, store_unavailable
 from asyncsdk.server.objects.clouds.clients import ClientOfProcess
 from asyncsdk.server.objects.clouds.gcs_credentials import emulator_endpoint, find_credentials, find_signing
 from asyncsdk.server.objects.clouds.gcs_minting import SESSION_SECONDS, GcsMinter
@@ -40,8 +41,13 @@ _BATCH = 100
 """What Google removes by one request."""
 
 _BATCHES_AT_ONCE = 4
+_LISTED_PAGES = 2
+"""Pages of 1,000 that are looked through for fewer objects than that: others may lie between them."""
+
 _TYPE = "application/octet-stream"
 _GONE = frozenset({404, 412, 416})
+_SESSION_GONE = frozenset({404, 410, 499})
+"""What Google says of a session that has ended, or was given up."""
 _PROBE_DATA = b"asyncsdk looks whether checksums are compared"
 
 
@@ -106,11 +112,21 @@ class GcsBucket:
         """Return what the store says of an object; None when it is not there. Its generation is the validator."""
         with _requests("objects.get"):
             found = self._bucket().get_blob(name, timeout=_TIMEOUT, retry=_retry())
-        if found is None:
-            return None
-        stated = found.crc32c
-        checksum = crc32c_hex(crc32c_from_base64(stated)) if stated else None
-        return Facts(int(found.size), str(found.generation), checksum)
+        return None if found is None else _facts(found)
+
+    def listed_facts(self, names: Sequence[str]) -> Mapping[str, Facts]:
+        """Return what a listing says of objects: one request for a thousand, where no others lie between them."""
+        wanted, known = set(names), dict[str, Facts]()
+        folders = {name.rpartition("/")[0] for name in names}
+        pages = self._pages(
+            prefix=f"{folders.pop()}/" if len(folders) == 1 else "",
+            start_offset=min(names),
+            end_offset=f"{max(names)}0",
+            fields="items(name,size,crc32c,generation),nextPageToken",
+        )
+        for page in islice(pages, _LISTED_PAGES + len(names) // 1000):
+            known.update((found.name, _facts(found)) for found in page if found.name in wanted)
+        return known
 
     def read(self, name: str, start: int, stop: int, etag: str) -> Iterator[bytes]:
         """Yield the bytes of ``[start, stop)``; `ObjectGone` when the object of that generation is not there."""
@@ -147,19 +163,18 @@ class GcsBucket:
                 file, size=size_bytes, content_type=_TYPE, checksum=None, timeout=_TIMEOUT, retry=_retry()
             )
 
-    def remove(self, names: Sequence[str]) -> None:
-        """Remove objects, 100 in one request and four of those at once; those that are missing are passed over."""
+    def remove(self, names: Sequence[str]) -> Mapping[str, str]:
+        """Remove objects, 100 in one request and four of those at once; see `Bucket.remove`."""
         batches = [names[start : start + _BATCH] for start in range(0, len(names), _BATCH)]
         if len(batches) < 2:
             statuses = [status for batch in batches for status in self._remove(batch)]
         else:
             with ThreadPoolExecutor(_BATCHES_AT_ONCE, thread_name_prefix="asyncsdk-cloud") as pool:
                 statuses = [status for found in pool.map(self._remove, batches) for status in found]
-        wrong = [status for status in statuses if status >= 300 and status != 404]
-        if any(status >= 500 or status in {408, 429} for status in wrong):
+        wrong = {name: status for name, status in zip(names, statuses, strict=True) if status >= 300 and status != 404}
+        if any(map(is_passing, wrong.values())):
             raise store_unavailable("objects.delete")
-        if wrong:
-            raise store_refused("objects.delete", f"{wrong[0]} ({len(wrong)} of {len(names)} objects)")
+        return {name: str(status) for name, status in wrong.items()}
 
     def _remove(self, names: Sequence[str]) -> list[int]:
         batch = _batch_class()(self._client(), raise_exception=False)
@@ -236,7 +251,12 @@ class GcsBucket:
         return url
 
     def stands(self, url: str) -> bool:
-        """Whether there still is a session of that address: one that takes bytes, or that has them all."""
+        """Whether there still is a session of that address: one that takes bytes, or that has them all.
+
+        Raises:
+            ServerError: Google did not say: taken for a session that ended, an object would be sent again from its
+                start.
+        """
         with _requests("session", hides=True):
             # No body, and nothing that redirects: the address is the platform's own.
             reply = self._client()._http.put(  # the SDK has no such question
@@ -244,7 +264,11 @@ class GcsBucket:
             )
         if reply.status_code >= 500 or reply.status_code in {408, 429}:
             raise store_unavailable("session")
-        return reply.status_code in {200, 201, 308}
+        if reply.status_code in _SESSION_GONE:
+            return False
+        if reply.status_code not in {200, 201, 308}:
+            raise store_refused("session", str(reply.status_code))
+        return True
 
     def discard_uploads(self, prefix: str, before_ms: int) -> int:
         """Do nothing: Google itself ends sessions after a week. Nothing lists them."""
@@ -280,6 +304,12 @@ class GcsBucket:
         return replace(found, sign=sign)
 
 
+def _facts(found: Any) -> Facts:
+    stated = found.crc32c
+    checksum = crc32c_hex(crc32c_from_base64(stated)) if stated else None
+    return Facts(int(found.size), str(found.generation), checksum)
+
+
 @contextmanager
 def _requests(what: str, *, gone: Collection[int] = (), hides: bool = False) -> Iterator[None]:
     """Translate what the SDK raises inside into this package's errors; statuses in *gone* into `ObjectGone`.
@@ -297,7 +327,7 @@ def _requests(what: str, *, gone: Collection[int] = (), hides: bool = False) -> 
         status = int(error.code or 0)
         if status in gone:
             raise ObjectGone(what) from None
-        if status >= 500 or status in {0, 408, 429}:
+        if is_passing(status):
             raise store_unavailable(what) from error
         raise store_refused(what, _reason(error) or str(status)) from error
     except (RequestException, RetryError) as error:

@@ -16,7 +16,6 @@ from asyncsdk.server.objects.clouds.presigning import Presigner
 from asyncsdk.server.objects.clouds.side_by_side import arrives_in_parts, mint_side_by_side
 from asyncsdk.server.objects.local import check_crc32c
 from asyncsdk.server.objects.minting import Wanted
-from asyncsdk.server.objects.parts import part_size_for
 from asyncsdk.targets import Origin, PutTarget, ResumableTarget, Target, UrlOrigin
 
 __all__ = ["HASH_HEADER", "LENGTH_HEADER", "SESSION_SECONDS", "GcsMinter"]
@@ -32,6 +31,13 @@ _EARLY_SECONDS = 3600
 
 HASH_HEADER = "x-goog-hash"
 LENGTH_HEADER = "x-goog-content-length-range"
+
+PART_BYTES = 64 * 1024 * 1024
+"""Parts go one after the other, and each costs a round trip in which nothing moves: at 100 ms and 1 Gbit/s, 8 MiB lose
+6 tenths of the time, 64 MiB one sixth. What arrived of a part that breaks stays there."""
+
+STREAM_PART_BYTES = 8 * 1024 * 1024
+"""Of an object of unknown size: it is a stream, whose parts are held in memory."""
 
 MAX_OBJECT_BYTES = 5 * 1024**4
 """What Google takes."""
@@ -118,6 +124,5 @@ class GcsMinter:
 
 
 def _session_target(session: Session, upload_id: str, size_bytes: int | None) -> ResumableTarget:
-    return ResumableTarget(
-        session.url, part_size_for(size_bytes), upload_id=upload_id, expires_at=float(session.expires_at)
-    )
+    part_size = STREAM_PART_BYTES if size_bytes is None else PART_BYTES
+    return ResumableTarget(session.url, part_size, upload_id=upload_id, expires_at=float(session.expires_at))

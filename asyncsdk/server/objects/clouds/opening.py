@@ -27,11 +27,18 @@ def open_cloud(location: Location, namespace: str, secret: bytes) -> CloudObject
 
 
 def open_bucket(location: Location, secret: bytes) -> Bucket:
-    """Return the bucket; see `open_cloud`."""
+    """Return the bucket; see `open_cloud`. Amazon is asked for its region."""
     match location.scheme:
         case "az":
             return AzureBucket(location)
         case "gs":
             return GcsBucket(location, secret)
         case _:
-            return S3Bucket(location)
+            bucket = S3Bucket(location)
+            if not location.endpoint:  # a store of one's own has the region that the settings name
+                try:
+                    bucket.find_region()
+                except BaseException:  # closed whatever ended it, then raised again
+                    bucket.close()
+                    raise
+            return bucket

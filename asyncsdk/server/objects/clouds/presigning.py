@@ -13,7 +13,9 @@ import hmac
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
+
+from asyncsdk.transport.urls import split_url
 
 __all__ = ["AMAZON", "GOOGLE", "Credentials", "Dialect", "Presigner"]
 
@@ -75,10 +77,11 @@ class Presigner:
         clock: Callable[[], float],
         dialect: Dialect = AMAZON,
     ) -> None:
-        parts = urlsplit(base_url)
-        self._origin = f"{parts.scheme}://{parts.netloc}"
-        self._host = parts.netloc
-        self._path = parts.path
+        # What clients send as ``Host``, which is under the signature: in small letters, without the usual port.
+        address, path = split_url(base_url)
+        self._origin = f"{address.scheme}://{address.authority}"
+        self._host = address.authority
+        self._path = path.decode().rstrip("/")
         self._region = region
         self._credentials = credentials
         self._clock = clock

@@ -7,15 +7,16 @@ the protocol has it.
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from typing import Any, BinaryIO
 from urllib.parse import parse_qs, urlsplit
 
 from asyncsdk.checksums import crc32c_base64, crc32c_from_base64, crc32c_hex
 from asyncsdk.errors import ConfigError
-from asyncsdk.server.objects.clouds.bucket import Facts, ObjectGone, store_refused, store_unavailable
+from asyncsdk.server.objects.clouds.bucket import Facts, ObjectGone, is_passing, store_refused, store_unavailable
 from asyncsdk.server.objects.clouds.clients import ClientOfProcess
 from asyncsdk.server.objects.clouds.location import Location
 from asyncsdk.server.objects.clouds.presigning import Credentials, Presigner
@@ -41,11 +42,22 @@ _CONNECT_SECONDS = 10
 _READ_SECONDS = 60
 _READ_BYTES = 1024 * 1024
 _GONE = {"404", "NoSuchKey", "NotFound", "412", "416", "PreconditionFailed", "InvalidRange"}
+_PASSING = {
+    "InternalError",
+    "OperationAborted",
+    "RequestTimeout",
+    "RequestTimeTooSkewed",
+    "ServiceUnavailable",
+    "SlowDown",
+}
+"""Said of a request, or of one object in a batch: another attempt may do."""
+
 _NO_UPLOADS = {"NoSuchUpload", "NotImplemented", "MethodNotAllowed"}
 """Said to a listing of uploads: by rclone when there is none, by others that have no such listing."""
 
 _BAD_DIGEST = {"BadDigest", "InvalidDigest", "XAmzContentChecksumMismatch"}
 _NOT_KNOWN = {"InvalidRequest", "InvalidArgument", "NotImplemented"}
+_REGION = re.compile(r"[a-z0-9-]{1,40}")
 _PROBE_DATA = b"asyncsdk looks whether checksums are compared"
 
 
@@ -75,6 +87,7 @@ class S3Bucket:
         self._location = location
         self._client = ClientOfProcess(self._connect)
         self._credentials: Any = None
+        self._region = ""
         self._tells_checksums = True
         with _requests("connecting"):
             self._client()
@@ -101,10 +114,31 @@ class S3Bucket:
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
         )
-        region = session.region_name or "us-east-1"
+        region = self._region or session.region_name or "us-east-1"
         client = session.client("s3", endpoint_url=self._location.endpoint or None, region_name=region, config=config)
         self._credentials = session.get_credentials()
         return client
+
+    def find_region(self) -> None:
+        """Ask where the bucket is, and speak to it there from then on; URLs signed for elsewhere are refused.
+
+        The settings' region is kept where the store says nothing.
+
+        Raises:
+            ServerError: The store gives no answer.
+        """
+        from botocore.exceptions import ClientError
+
+        with _requests("HeadBucket"):
+            client = self._client()
+            try:
+                reply = client.head_bucket(Bucket=self._location.bucket)
+            except ClientError as error:  # to say where it is, it need not let anybody in
+                reply = error.response
+        region = str(reply.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("x-amz-bucket-region", ""))
+        if _REGION.fullmatch(region) and region != client.meta.region_name:
+            self._region = region
+            self._client.close()  # the next one is made for that region
 
     def close(self) -> None:
         """Close its connections. Calling it again does nothing."""
@@ -127,6 +161,10 @@ class S3Bucket:
             except ValueError:  # none of ours: the bytes are read back then
                 crc32c = None
         return Facts(int(found["ContentLength"]), str(found["ETag"]).strip('"'), crc32c)
+
+    def listed_facts(self, names: Sequence[str]) -> Mapping[str, Facts]:
+        """Return nothing: a listing states no checksum of the bytes."""
+        return {}
 
     def read(self, name: str, start: int, stop: int, etag: str) -> Iterator[bytes]:
         """Yield the bytes of ``[start, stop)``; `ObjectGone` when the object of that ETag is not there."""
@@ -159,15 +197,16 @@ class S3Bucket:
         with _requests("PutObject"):
             client.put_object(Bucket=bucket, Key=name, Body=file, ContentLength=size_bytes, **told)
 
-    def remove(self, names: Sequence[str]) -> None:
-        """Remove up to 1,000 objects in one request; those that are missing are passed over."""
+    def remove(self, names: Sequence[str]) -> Mapping[str, str]:
+        """Remove up to 1,000 objects in one request; see `Bucket.remove`."""
         with _requests("DeleteObjects"):
             reply = self._client().delete_objects(
                 Bucket=self._location.bucket, Delete={"Objects": [{"Key": name} for name in names], "Quiet": True}
             )
-        wrong = [error.get("Code", "") for error in reply.get("Errors", []) if error.get("Code") != "NoSuchKey"]
-        if wrong:
-            raise store_refused("DeleteObjects", f"{wrong[0]} ({len(wrong)} of {len(names)} objects)")
+        wrong = {error["Key"]: str(error.get("Code", "")) for error in reply.get("Errors", [])}
+        if not _PASSING.isdisjoint(wrong.values()):
+            raise store_unavailable("DeleteObjects")
+        return {name: code for name, code in wrong.items() if code != "NoSuchKey"}
 
     def names(self, prefix: str) -> Iterator[str]:
         """Yield the names that begin with *prefix*, a page of 1,000 in memory."""
@@ -287,7 +326,7 @@ def _requests(what: str, *, gone: Collection[str] = _GONE, passing: Collection[s
             raise
         if code in gone:
             raise ObjectGone(what) from None
-        if status >= 500 or status in {408, 429} or code in {"SlowDown", "RequestTimeout", "RequestTimeTooSkewed"}:
+        if (status and is_passing(status)) or code in _PASSING:
             raise store_unavailable(what) from error
         raise store_refused(what, code or str(status)) from error
     except (HTTPClientError, IncompleteReadError, NoConnection) as error:

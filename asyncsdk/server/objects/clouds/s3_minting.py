@@ -26,6 +26,9 @@ __all__ = ["CHECKSUM_HEADER", "S3Minter"]
 
 CHECKSUM_HEADER = "x-amz-checksum-crc32c"
 
+LISTED_PARTS = 1000
+"""Parts that one page of S3's names at most; where the next one begins is a number of a part, so all can be signed."""
+
 MAX_OBJECT_BYTES = 5 * 1024**4
 """What S3 takes."""
 
@@ -70,7 +73,7 @@ class S3Minter:
         if size_bytes is None or arrives_in_parts((object_id, size_bytes, crc32c)):
             if size_bytes is not None and size_bytes > MAX_OBJECT_BYTES:
                 raise BadRequest(f"objects have at most {MAX_OBJECT_BYTES} bytes, not {size_bytes}")
-            return self._multipart(name, self._begin_upload(name), size_bytes, 1, FIRST_PART_URLS)
+            return self._multipart(name, self._begin_upload(name), size_bytes, 1, FIRST_PART_URLS, most_pages=1)
         expires_seconds, expires_at = self._expiry()
         headers: dict[str, str] = {}
         if crc32c is not None and self._tells_checksums():
@@ -104,7 +107,13 @@ class S3Minter:
         return UrlOrigin(url, size_bytes=size_bytes, crc32c=crc32c, expires_at=expires_at)
 
     def _multipart(
-        self, name: str, upload_id: str, size_bytes: int | None, first_part: int, count: int
+        self,
+        name: str,
+        upload_id: str,
+        size_bytes: int | None,
+        first_part: int,
+        count: int,
+        most_pages: int = MAX_PARTS // LISTED_PARTS,
     ) -> MultipartTarget:
         expires_seconds, expires_at = self._expiry()
         part_size = part_size_for(size_bytes)
@@ -122,13 +131,17 @@ class S3Minter:
                 method, name, parameters=parameters, headers=signed, expires_seconds=expires_seconds
             )
 
+        def list_page(page: int) -> str:
+            after = {"part-number-marker": page * LISTED_PARTS} if page else {}
+            return self._presigner.sign("GET", name, parameters={**upload, **after}, expires_seconds=expires_seconds)
+
         return MultipartTarget(
             upload_id=upload_id,
             part_size=part_size,
             part_urls=tuple(sign("PUT", part) for part in range(first_part, min(first_part + count, last + 1))),
             complete_url=sign("POST"),
             abort_url=sign("DELETE"),
-            list_url=sign("GET"),
+            list_urls=tuple(list_page(page) for page in range(min(most_pages, -(-last // LISTED_PARTS)))),
             first_part=first_part,
             expires_at=expires_at,
             object_url=self._presigner.sign("GET", name, expires_seconds=expires_seconds),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import threading
 import time
 from contextlib import closing
 from pathlib import Path
@@ -13,6 +12,8 @@ import pytest
 
 from asyncsdk.engine.journal import Identity, RunRecord, digest_of, journal_folder, schema
 from asyncsdk.engine.journal.catalogue import forget, summaries, summary, tidy
+from asyncsdk.engine.journal.claims import InUse
+from asyncsdk.engine.journal.locks import RunLock, lock_path
 from asyncsdk.engine.journal.owners import Owner
 from asyncsdk.engine.journal.schema import SUFFIX
 from asyncsdk.engine.journal.store import KnownPart, Store
@@ -41,7 +42,7 @@ def test_runs_are_listed_with_what_they_are(home: Path, monkeypatch: pytest.Monk
     assert found["/running"].owner.endswith(f":{os.getpid()}")
     counted = [(run.objects, run.large, run.parts) for run in (found["/stopped"], found["/running"])]
     assert counted == [(2, 0, 0), (2, 1, 1)]
-    monkeypatch.setattr(Owner, "is_gone", lambda owner, *, silent_seconds: True)
+    monkeypatch.setattr(Owner, "is_gone", lambda owner, **facts: True)
     assert summary(journal_folder(home), run_of("/running").run_id).state == "killed"
     running.remove()
 
@@ -103,6 +104,38 @@ def test_what_nobody_wrote_to_for_a_month_is_tidied_away(home: Path, tmp_path: P
     assert not half.exists()
 
 
+def test_a_lock_without_a_journal_does_not_stay(home: Path) -> None:
+    """Damage found while a run went on, a run that ends while it is forgotten, a kill at a bad moment."""
+    folder = journal_folder(home)
+    path = folder / f"{run_of('/one').run_id}{SUFFIX}"
+    store = begin(home, run_of("/one"))
+    schema.set_aside(path, "damaged")
+    assert lock_path(path).exists()
+    store.close()
+    assert not lock_path(path).exists()
+    lock_path(path).touch()
+    held = RunLock.take(folder / f"held{SUFFIX}")
+    assert held is not None
+    tidy(folder)
+    assert [left.name for left in folder.glob("*-lock")] == [f"held{SUFFIX}-lock"]
+    held.release()
+    assert list(folder.glob("*-lock")) == []
+
+
+def test_a_run_that_ends_while_it_is_forgotten_leaves_nothing(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = begin(home, run_of("/one"))
+    take = RunLock.take
+
+    def late(path: Path) -> RunLock | None:
+        store.remove()
+        return take(path)
+
+    monkeypatch.setattr(RunLock, "take", late)
+    with pytest.raises(NotFound, match="just ended"):
+        forget(journal_folder(home), run_of("/one").run_id)
+    assert list(journal_folder(home).iterdir()) == []
+
+
 @pytest.mark.parametrize(
     "named",
     ["notes.part", "{folder}/notes.part", "{folder}/.notes", ".notes.part", 7, None, ["x"]],
@@ -143,29 +176,29 @@ def test_a_journal_that_is_busy_is_not_forgotten(home: Path, monkeypatch: pytest
     assert not path.exists()
 
 
-def test_whoever_waits_while_a_run_is_forgotten_makes_a_journal_of_its_own(
+def test_nobody_takes_up_a_run_that_is_being_forgotten(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And does not go on with half-received files that are being removed."""
+    """Nor goes on with half-received files that are being removed; afterwards there is a journal of its own."""
     half = tmp_path / ".big.part"
     half.write_bytes(b"half")
     record = run_of("/one", "download")
     begin(home, record, temporary=half).release("stopped")
     path = journal_folder(home) / f"{record.run_id}{SUFFIX}"
-    found: list[Store] = []
-    other = threading.Thread(target=lambda: found.append(Store.open(path, record)))
+    refused: list[str] = []
     unlink = Path.unlink
 
-    def unlink_late(file: Path, missing_ok: bool = False) -> None:
+    def unlink_and_look(file: Path, missing_ok: bool = False) -> None:
         if file == half:
-            other.start()
-            time.sleep(0.3)
+            with pytest.raises(InUse) as caught:
+                Store.open(path, record)
+            refused.append(str(caught.value))
         unlink(file, missing_ok=missing_ok)
 
-    monkeypatch.setattr(Path, "unlink", unlink_late)
+    monkeypatch.setattr(Path, "unlink", unlink_and_look)
     assert forget(journal_folder(home), record.run_id).files == 1
-    other.join(30)
-    (store,) = found
+    assert refused == ["another run keeps it"]
+    store = Store.open(path, record)
     assert (store.has_entries, store.large("big"), path.exists()) == (False, None, True)
     store.add([(digest_of("a"), Identity(1, 2, 3), 4, b"")])
     store.release("stopped")

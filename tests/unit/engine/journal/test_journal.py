@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import socket
 import sqlite3
 import stat
 import threading
@@ -16,12 +17,12 @@ from typing import Any
 import pytest
 
 from asyncsdk.engine.journal import Finished, Identity, Journal, RunRecord, digest_of, journal_folder
-from asyncsdk.engine.journal import owners as owners_module
+from asyncsdk.engine.journal import journal as journal_module
 from asyncsdk.engine.journal.catalogue import summaries
-from asyncsdk.engine.journal.owners import FOREIGN_SECONDS, Owner
 from asyncsdk.engine.journal.schema import SCHEMA_VERSION, SUFFIX
 from asyncsdk.engine.journal.sorting import TakingUp
-from asyncsdk.engine.journal.store import InUse, Store
+from asyncsdk.engine.parted.state import SentPart
+from asyncsdk.engine.received import Unfinished
 from asyncsdk.errors import ConfigError
 
 RUN = RunRecord("upload", {"place": "/photos", "dataset": "d"}, {"place": "/photos"})
@@ -180,6 +181,33 @@ async def test_large_objects_and_their_parts_are_known_again(home: Path) -> None
     await journal.end(is_complete=True)
 
 
+async def test_before_an_object_is_made_its_parts_are_on_the_disk(home: Path) -> None:
+    """A commit that syncs the log comes after the last part, and before whoever flushes goes on; others do not wait."""
+    journal = await Journal.open(home, RUN)
+    resume = journal.new_large("big", {"key": "k"}).resume()
+    assert resume.on_begin is not None
+    assert resume.on_part is not None
+    assert resume.flush is not None
+    resume.on_begin("U1", 1000)
+    await journal.flush()
+    assert journal._store is not None
+    said: list[str] = []
+    journal._store._connection.set_trace_callback(said.append)
+    resume.on_part(SentPart(1, 1000, "0000004d"))
+    await resume.flush()
+    then, told = list(said), [one.partition(" ")[0] for one in said]
+    part, full, normal = told.index("INSERT"), _index(then, "FULL"), _index(then, "NORMAL")
+    assert part < full < full + 1 + told[full + 1 :].index("UPDATE") < normal
+    assert told[full:normal].count("COMMIT") == 1
+    journal._store._connection.set_trace_callback(None)
+    assert await journal._do(lambda store: store._connection.execute("PRAGMA synchronous").fetchone()[0]) == 1
+    await journal.end(is_complete=True)
+
+
+def _index(statements: list[str], ending: str) -> int:
+    return next(number for number, text in enumerate(statements) if text.endswith(f"synchronous = {ending}"))
+
+
 async def test_folder_and_files_are_for_their_owner_alone(home: Path) -> None:
     before = os.umask(0)
     try:
@@ -199,7 +227,7 @@ async def test_a_second_run_of_the_same_call_keeps_none_and_disturbs_nothing(
     home: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     first = await kept(home, ["a"])
-    with caplog.at_level(logging.INFO, "asyncsdk.journal"):
+    with caplog.at_level(logging.WARNING, "asyncsdk.journal"):
         second = await kept(home, ["b"])
     assert not second.is_kept
     assert "this run keeps no journal" in caplog.text
@@ -210,35 +238,37 @@ async def test_a_second_run_of_the_same_call_keeps_none_and_disturbs_nothing(
     await again.end(is_complete=True)
 
 
-@pytest.mark.parametrize(
-    ("owner", "silent_seconds", "is_gone"),
-    [
-        ({}, 0, False),
-        ({"pid": 2**22 + 1}, 0, True),
-        ({"started": 1}, 0, True),
-        ({"boot": "another"}, 0, True),
-        ({"host": "elsewhere"}, FOREIGN_SECONDS - 1, False),
-        ({"host": "elsewhere"}, FOREIGN_SECONDS + 1, True),
-    ],
-)
-def test_an_owner_is_gone_when_its_process_is(owner: dict[str, Any], silent_seconds: float, is_gone: bool) -> None:
-    me = Owner.me()
-    values = {"host": me.host, "pid": me.pid, "started": me.started, "boot": me.boot} | owner
-    if "pid" in owner:
-        values["started"] = 0
-    assert Owner(**values).is_gone(silent_seconds=silent_seconds) is is_gone
-
-
-async def test_a_process_of_the_same_number_is_another_one(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Numbers of processes come back: what tells them apart is when they started."""
-    monkeypatch.setattr(owners_module, "_started", lambda pid: 1)
-    store = Store.open(path_of(home), RUN)
-    with pytest.raises(InUse):
-        Store.open(path_of(home), RUN)
-    monkeypatch.setattr(owners_module, "_started", lambda pid: 2)
-    other = Store.open(path_of(home), RUN)
-    other.remove()
-    store.close()
+async def test_a_journal_whose_owner_ended_is_kept_from_then_on(
+    home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The second run says at once, visibly, that it keeps none, tries again, and says when it does."""
+    monkeypatch.setattr(journal_module, "_AGAIN_SECONDS", 0.01)
+    told: list[tuple[bool, str]] = []
+    first = await kept(home, ["a"])
+    second = await Journal.open(home, RUN, on_change=lambda is_kept, why: told.append((is_kept, why)))
+    second.describe_by(described, notes_are_final=True)
+    reason = f"process {os.getpid()} on {socket.gethostname()} keeps it; this run keeps no journal"
+    assert told == [(False, reason)]
+    second.note("b")  # while there is nowhere to keep it
+    await second.flush()
+    large = second.new_large("big", {"key": "k"}).received()
+    large.add(1, 10, 77)
+    await asyncio.sleep(0.1)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    await first.end(is_complete=False)
+    async with asyncio.timeout(30):
+        while len(told) < 2:
+            await asyncio.sleep(0.01)
+    assert told[1][0]
+    assert second.is_kept
+    second.note("c")
+    large.add(2, 10, 78)
+    await second.end(is_complete=False)
+    again = await Journal.open(home, RUN)
+    assert set(await again.find(["a", "b", "c"])) == {"a", "c"}
+    state = await again.recall_large("big")
+    assert (state.facts, sorted(state.parts)) == ({"key": "k"}, [1, 2]), "what was told meanwhile is there, too"
+    await again.end(is_complete=True)
 
 
 # --- what cannot be kept -------------------------------------------------------------------------------------
@@ -297,6 +327,124 @@ async def test_a_home_that_cannot_be_written_is_said_once(home: Path, caplog: py
     assert caplog.text.count("cannot be kept") == 1
 
 
+def fill_the_disk(journal: Journal) -> None:
+    """Let SQLite find the disk full, for this connection."""
+    store = journal._store
+    assert store is not None
+    pages = store._connection.execute("PRAGMA page_count").fetchone()[0]
+    store._connection.execute(f"PRAGMA max_page_count = {pages}")
+
+
+MANY = [str(number) for number in range(5000)]
+
+
+async def test_a_full_disk_ends_the_journal_for_a_minute_and_not_for_the_night(
+    home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(journal_module, "_AGAIN_SECONDS", 0.05)
+    journal = await kept(home, ["a"])
+    fill_the_disk(journal)
+    for name in MANY:
+        journal.note(name)
+    await journal.flush()
+    async with asyncio.timeout(30):
+        while "is kept again" not in caplog.text:
+            await asyncio.sleep(0.01)
+    assert caplog.text.count("database or disk is full") == 1
+    journal.note("b")
+    await journal.end(is_complete=False, state="failed")
+    assert [run.state for run in summaries(journal_folder(home))] == ["failed"]
+    again = await Journal.open(home, RUN)
+    assert set(await again.find(["a", "b", "1"])) == {"a", "b"}
+    await again.end(is_complete=True)
+
+
+async def test_a_file_that_is_left_after_the_disk_was_full_can_be_found(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It was begun while nothing could be kept, and no range arrived since; nobody else would ever remove it."""
+    monkeypatch.setattr(journal_module, "_AGAIN_SECONDS", 0.05)
+    journal = await kept(home, ["a"])
+    fill_the_disk(journal)
+    for name in MANY:
+        journal.note(name)
+    await journal.flush()
+    received = journal.new_large("big", {}).received()
+    received.begin(Unfinished(str(tmp_path / ".big.part"), 20, 10, '"e"', None))
+    received.add(1, 10, 77)
+    assert not received.may_leave
+    async with asyncio.timeout(30):
+        while "is kept again" not in caplog.text:
+            await asyncio.sleep(0.01)
+    assert received.may_leave
+    await journal.end(is_complete=False)
+    again = await Journal.open(home, RUN)
+    assert await again.half_received() == {str(tmp_path / ".big.part")}
+    assert sorted((await again.recall_large("big")).parts) == [1]
+    await again.end(is_complete=True)
+
+
+@pytest.mark.parametrize("is_complete", [False, True])
+async def test_what_is_half_received_goes_with_the_journal(home: Path, tmp_path: Path, is_complete: bool) -> None:
+    """Of an object that failed in a run that is forgotten all the same, or that nobody asks for any more."""
+    half = tmp_path / ".big.asyncsdk-0.part"
+    half.touch()
+    journal = await kept(home, ["a"])
+    journal.new_large("big", {}).received().begin(Unfinished(str(half), 20, 10, '"e"', None))
+    await journal.end(is_complete=is_complete)
+    assert half.exists() is not is_complete
+
+
+@pytest.mark.parametrize("is_complete", [False, True])
+async def test_a_journal_that_was_given_up_is_given_up_at_the_end_too(home: Path, is_complete: bool) -> None:
+    """Else this process would hold it until it ends, or the next run believe what is too old."""
+    journal = await kept(home, ["a"])
+    fill_the_disk(journal)
+    for name in MANY:
+        journal.note(name)
+    await journal.flush()
+    assert not journal.is_kept
+    await journal.end(is_complete=is_complete)
+    assert [run.state for run in summaries(journal_folder(home))] == ([] if is_complete else ["stopped"])
+    if is_complete:
+        assert list(journal_folder(home).iterdir()) == []
+    again = await Journal.open(home, RUN)
+    assert again.is_kept
+    assert again.has_entries is not is_complete
+    await again.end(is_complete=True)
+
+
+async def test_while_a_journal_is_given_up_others_may_have_it(home: Path) -> None:
+    journal = await kept(home, ["a"])
+    fill_the_disk(journal)
+    for name in MANY:
+        journal.note(name)
+    await journal.flush()
+    other = await Journal.open(home, RUN)
+    assert other.is_kept
+    await journal.end(is_complete=True)  # another's by now: left alone
+    assert path_of(home).exists()
+    await other.end(is_complete=True)
+
+
+async def test_a_file_of_a_time_that_cannot_be_kept_is_no_matter_of_others(home: Path) -> None:
+    """After the year 2262 the nanoseconds since 1970 have no place in 64 bits."""
+    journal = await Journal.open(home, RUN)
+    late = Identity(5, 2**63, 42)
+    journal.describe_by(
+        lambda things: [(digest_of(name), late if name == "late" else IDENTITY, 7, b"") for name in things],
+        notes_are_final=True,
+    )
+    for name in ("a", "late", "b"):
+        journal.note(name)
+    await journal.flush()
+    assert journal.is_kept
+    await journal.end(is_complete=False)
+    again = await Journal.open(home, RUN)
+    assert set(await again.find(["a", "late", "b"])) == {"a", "b"}
+    await again.end(is_complete=True)
+
+
 async def test_a_journal_of_a_later_release_is_told_and_left_alone(home: Path) -> None:
     await (await kept(home, ["a"])).end(is_complete=False)
     connection = sqlite3.connect(path_of(home))
@@ -320,11 +468,12 @@ def test_the_same_call_has_the_same_name_and_no_other() -> None:
 
 def test_receipts_keep_their_length() -> None:
     """Receipts of a page are filled up with zeros; those that end with some come back as they were."""
-    from asyncsdk.engine.journal.entries import pack_page, read_row, rows_of_page
+    from asyncsdk.engine.journal.entries import key_of_digest, pack_page, read_row, records_of_page, row_of_record
 
     receipts = [b"", b"\0", b"ab\0\0", b"abcdefgh"]
     page = pack_page([(bytes([number] * 8), IDENTITY, 1, receipt) for number, receipt in enumerate(receipts)], boot=9)
-    entries = [read_row(key, row, is_settled=False) for key, row in rows_of_page(page)]
+    records = list(records_of_page(page))
+    entries = [read_row(key_of_digest(record[:8]), row_of_record(record), is_settled=False) for record in records]
     assert [entry.receipt for entry in entries if entry is not None] == receipts
     with pytest.raises(ValueError, match="at most"):
         pack_page([(b"12345678", IDENTITY, 1, b"x" * 2000)], boot=9)

@@ -14,7 +14,7 @@ import pytest
 from asyncsdk.engine import Bandwidth, Download, Engine, Outcome, PutTarget, Timeouts, TransferConfig, Upload, UrlOrigin
 from asyncsdk.engine.budget import process_budget
 from asyncsdk.engine.config import KiB, MiB
-from asyncsdk.errors import CircuitOpen, ConfigError, DeadlineExceeded, ServerError
+from asyncsdk.errors import ConfigError, DeadlineExceeded
 from asyncsdk.transport.base import Transport
 from asyncsdk.transport.httpx_transport import HttpxTransport
 from asyncsdk.transport.lean import LeanTransport
@@ -169,30 +169,19 @@ async def test_a_server_that_asks_for_a_pause_is_asked_by_nobody_in_it(server: H
     assert len(times) == 50
 
 
-async def test_a_server_that_refuses_everything_is_left_alone(server: HttpServer) -> None:
-    """Of two thousand objects only some were asked for, and each has its outcome."""
-    server.script("*", *[answer(503)] * 10_000)
-    outcomes: list[Outcome] = []
-    async with Engine(config(concurrency=4)) as engine:
-        transfers = (Upload(b"x", PutTarget(server.url(f"/{n}"))) for n in range(2000))
-        await engine.collect(transfers, on_outcome=outcomes.append)
-    kinds = {type(outcome.error) for outcome in outcomes}
-    assert len(outcomes) == 2000
-    assert kinds == {ServerError, CircuitOpen}
-    assert len(server.of("PUT")) < 300
-
-
 async def test_retries_of_a_run_are_a_share_of_what_went_well(server: HttpServer) -> None:
-    """With retries for 5 and nothing going well, sixth and seventh fail at the first attempt."""
-    server.script("*", *[answer(503)] * 100)
-    retry = FAST.__class__(max_attempts=2, wait_initial_seconds=0.001, budget_least=5, budget_share=0.5)
+    """Every second object is refused; with retries for 5 on top of a tenth, those after the sixth have none."""
+    for number in range(0, 24, 2):
+        server.script(f"/{number}", *[answer(503)] * 2)
+    retry = FAST.__class__(max_attempts=2, wait_initial_seconds=0.001, budget_least=5, budget_share=0.1)
     attempts: list[int] = []
     async with Engine(config(concurrency=1, retry=retry)) as engine:
         await engine.collect(
-            (Upload(b"x", PutTarget(server.url(f"/{n}"))) for n in range(7)),
-            on_outcome=lambda outcome: attempts.append(outcome.attempts),
+            (Upload(b"x", PutTarget(server.url(f"/{n}"))) for n in range(24)),
+            on_outcome=lambda outcome: attempts.append(outcome.attempts) if not outcome.ok else None,
         )
-    assert sorted(attempts) == [1, 1, 2, 2, 2, 2, 2]
+    assert len(attempts) == 12
+    assert sorted(attempts) in ([1] * 6 + [2] * 6, [1] * 5 + [2] * 7)
 
 
 # --- the deadline --------------------------------------------------------------------------------------------

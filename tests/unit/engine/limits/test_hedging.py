@@ -8,11 +8,16 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
+import anyio
 import pytest
 
-from asyncsdk.engine import Download, Engine, Progress, UrlOrigin
+from asyncsdk.engine import Download, Engine, Progress, PutTarget, UrlOrigin
+from asyncsdk.engine.attempts import Airtime
 from asyncsdk.engine.budget import process_budget
 from asyncsdk.engine.config import MiB
+from asyncsdk.engine.health import Health
+from asyncsdk.engine.lanes import Slots
+from asyncsdk.engine.limits.hedging import Claim, Hedging
 from asyncsdk.errors import ServerError
 from tests.support.feeds import multipart_target
 from tests.support.http_server import Connection, HttpServer, Received
@@ -162,7 +167,7 @@ async def test_a_part_of_an_upload_that_is_late_is_sent_once_more(server: HttpSe
         from asyncsdk.engine import Upload
 
         target = multipart_target(server, 24)
-        target = replace(target, list_url=target.complete_url)  # else nothing is sent twice
+        target = replace(target, list_urls=(target.complete_url,))  # else nothing is sent twice
         report = await engine.collect([Upload(data, target)], on_progress=counts.append)
         assert report.done == 1
         assert engine.limits.hedging.won == 1
@@ -185,3 +190,75 @@ async def test_the_error_of_the_first_request_is_the_one_that_is_told(server: Ht
         with pytest.raises(ServerError):
             await engine.download(UrlOrigin(server.url("/o"), size_bytes=SIZE), tmp_path / "o")
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_waiting_for_a_slot_is_not_lateness(tmp_path: Path) -> None:
+    """128 parts of 0.04 s on eight slots: late is what takes far longer than that, not than the queue was long."""
+    async with HttpServer() as server, Engine(config(concurrency=8, part_size=MiB)) as engine:
+        server.delay = 0.04
+        data = bytes(128 * 1024)
+        target = multipart_target(server, 128, part_size=1024)
+        outcome = await engine.upload(data, replace(target, list_urls=(target.complete_url,)))
+        late = engine.limits.hedging.late_seconds("up", 1024)
+        assert late is not None
+        # Each takes a sixteenth of it all; what the queue would have taught is nearly twice all of it.
+        assert late < outcome.seconds
+        assert engine.limits.hedging.late_seconds("down", 1024) is None
+
+
+def test_directions_and_sizes_are_learnt_apart() -> None:
+    """What parts of 64 MiB take says nothing of those of 1 MiB, nor uploads of downloads.
+
+    Of a size that nothing is known of, the last part of an object, the next larger one says enough.
+    """
+    hedging = Hedging(Slots(4), Health())
+    for _ in range(20):
+        hedging.learn("up", 64 * MiB, 30.0)
+        hedging.learn("up", MiB, 1.0)
+        hedging.learn("down", MiB, 0.5)
+    assert hedging.late_seconds("up", 64 * MiB) == 60.0
+    assert hedging.late_seconds("up", MiB) == 2.0
+    assert hedging.late_seconds("up", 2 * MiB - 1) == 2.0
+    assert hedging.late_seconds("up", 100) == 2.0
+    assert hedging.late_seconds("up", 5 * MiB) == 60.0
+    assert hedging.late_seconds("down", MiB) == 1.0
+    assert hedging.late_seconds("down", 3 * MiB) is None
+
+
+async def test_pauses_between_attempts_are_not_lateness() -> None:
+    """A part that is tried again counts from its latest slot; while it has none, it is neither late nor repeated."""
+    health = Health()
+    health.part_bytes = 10**9
+    hedging = Hedging(Slots(4), health)
+    for _ in range(20):
+        hedging.learn("up", 1, 0.001)
+    repeated = 0
+
+    async def first(airtime: Airtime) -> str:
+        airtime.begin()
+        await asyncio.sleep(0)
+        airtime.pause()
+        await asyncio.sleep(0.6)  # three times what is late
+        airtime.begin()
+        return "first"
+
+    async def repeat(claim: Claim) -> str:
+        nonlocal repeated
+        repeated += 1
+        return "again"
+
+    async with anyio.create_task_group() as group:
+        assert await hedging.run(group, "up", 1, first, repeat) == "first"
+    assert repeated == 0
+    assert hedging.late_seconds("up", 1) == 0.2
+
+
+async def test_small_objects_that_workers_move_are_no_parts(server: HttpServer, tmp_path: Path) -> None:
+    """The bound of repetitions, and what the lane of parts learns from, is of parts alone."""
+    async with Engine(config()) as engine:
+        await engine.upload(bytes(100_000), PutTarget(server.url("/s")))
+        await engine.download(UrlOrigin(server.url("/s"), size_bytes=100_000), tmp_path / "s")
+        assert await engine.download(server.url("/s"), None)
+        assert engine.limits.health.part_bytes == 0
+        await engine.upload(bytes(100_000), multipart_target(server, 1))
+        assert engine.limits.health.part_bytes == 100_000

@@ -1,0 +1,205 @@
+"""Claims: the row that says whose a journal is, written by who holds its lock. Everything here blocks."""
+
+from __future__ import annotations
+
+import json
+import re
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from asyncsdk.engine.journal.locks import RunLock, is_free
+from asyncsdk.engine.journal.owners import Owner
+from asyncsdk.engine.journal.records import RunRecord
+from asyncsdk.engine.journal.schema import SCHEMA_VERSION, checksum_of, connect, read_facts, remove
+from asyncsdk.errors import ConfigError
+
+__all__ = [
+    "OVER",
+    "InUse",
+    "claim",
+    "give_up",
+    "is_given_up",
+    "named_owner",
+    "now_ms",
+    "owner_of",
+    "transaction",
+]
+
+OVER = "over"
+"""State of a run that ended, in the moment before its journal is removed."""
+
+_MARK = re.compile(r"[0-9a-f]{12}")
+_MOST_MARKS = 16
+
+
+class InUse(Exception):
+    """Another process, or another run of this one, keeps this journal; its text says who."""
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    """Keep all of what is done in the block, or nothing when it raises."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield connection
+        connection.execute("COMMIT")
+    except BaseException:  # undone whatever ended it, then raised again
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def claim(connection: sqlite3.Connection, record: RunRecord, *, is_locked: bool) -> tuple[int | None, tuple[str, ...]]:
+    """Write into an open journal that it is of *record* and kept by this process.
+
+    Args:
+        is_locked: Whether this process holds its lock, of a kind that the kernel knows.
+
+    Returns:
+        When the run began first, milliseconds since 1970 UTC, None for this moment; and the marks of processes that
+        were killed while they worked on it: what they left is nobody's.
+
+    Raises:
+        InUse: Its owner works on it.
+        sqlite3.DatabaseError: It is damaged, or cannot be written.
+    """
+    with transaction(connection):
+        row = connection.execute("SELECT state, owner, updated_at, started_at, record, checksum FROM run").fetchone()
+        marks: tuple[str, ...] = ()
+        if row is not None:
+            state, owner, updated_at, started_at = row[:4]
+            if not isinstance(updated_at, int) or not isinstance(owner, str) or not isinstance(started_at, int):
+                raise sqlite3.DatabaseError("the row of its run cannot be read")
+            if state == OVER:
+                raise sqlite3.DatabaseError("of a run that ended, it should be gone")
+            holder = owner_of(owner)
+            if holder is not None and _is_kept_by(holder, updated_at, is_locked=is_locked):
+                raise InUse(f"{_said_of(holder)} keeps it")
+            marks = _marks_of_killed(read_facts(*row[4:]), holder)
+        text = json.dumps(
+            {
+                "verb": record.verb,
+                "identity": dict(record.identity),
+                "arguments": dict(record.arguments),
+                "is_rebuildable": record.is_rebuildable,
+                "schema": SCHEMA_VERSION,
+                "marks": marks,
+            }
+        )
+        me, now = json.dumps(asdict(Owner.me(is_locked=is_locked))), now_ms()
+        connection.execute(
+            "INSERT INTO run VALUES (1, ?, ?, 'running', ?, ?, ?) ON CONFLICT (one) DO UPDATE SET record = "
+            "excluded.record, checksum = excluded.checksum, state = 'running', owner = excluded.owner, "
+            "updated_at = excluded.updated_at",
+            (text, checksum_of(text), me, now, now),
+        )
+    return (None if row is None else int(row[3])), marks
+
+
+def _marks_of_killed(facts: dict[str, Any] | None, holder: Owner | None) -> tuple[str, ...]:
+    """Return the marks of processes that were killed while they kept a journal, the latest 16.
+
+    Args:
+        facts: What the journal says of its run.
+        holder: Who kept it last and has not given it up.
+    """
+    known = [] if facts is None else facts.get("marks", [])
+    if holder is not None and not holder.may_live:
+        known = [*known, holder.mark]
+    whole = (mark for mark in known if isinstance(mark, str) and _MARK.fullmatch(mark))
+    return tuple(dict.fromkeys(whole))[-_MOST_MARKS:]
+
+
+def give_up(path: Path, state: str | None) -> None:
+    """Give up a journal of this process that could not be kept to the end; nothing when another one has it by now.
+
+    Args:
+        state: Why the run ended; None: everything of it is final, and what the journal says of it is too old.
+
+    Raises:
+        sqlite3.Error, OSError: It cannot be done.
+    """
+    if not path.exists():
+        return
+    lock = RunLock.take(path)
+    if lock is None:
+        return
+    try:
+        with closing(connect(path)) as connection, transaction(connection):
+            row = connection.execute("SELECT owner, updated_at FROM run").fetchone()
+            holder = None if row is None else owner_of(row[0])
+            if holder is not None and _is_kept_by(holder, row[1], is_locked=lock.is_of_system):
+                return
+            if state is None:
+                remove(path)
+            elif holder is not None and holder.is_me():
+                connection.execute("UPDATE run SET state = ?, owner = '', updated_at = ?", (state, now_ms()))
+    except sqlite3.DatabaseError:
+        if state is not None or not lock.is_of_system:
+            raise
+        remove(path)  # damaged, or the disk is full: it is nobody's as long as we have its lock
+    finally:
+        lock.release()
+
+
+def _is_kept_by(holder: Owner, updated_at: int, *, is_locked: bool) -> bool:
+    """Whether *holder* works on a journal whose lock this process has."""
+    if holder.is_me():  # given up, and it could not be written down; another run of this process would have the lock
+        return False
+    silent = (now_ms() - updated_at) / 1000
+    return not holder.is_gone(silent_seconds=silent, is_lock_free=True if is_locked else None)
+
+
+def is_given_up(path: Path, holder: Owner, updated_at: int, *, lock: RunLock | None = None) -> bool:
+    """Whether the owner that the journal *path* names keeps it no more.
+
+    Args:
+        lock: Of the journal, held by the caller: asking who holds it would find that one. None: looked at from outside.
+    """
+    if lock is not None:
+        return not _is_kept_by(holder, updated_at, is_locked=lock.is_of_system)
+    return holder.is_gone(silent_seconds=(now_ms() - updated_at) / 1000, is_lock_free=is_free(path))
+
+
+def owner_of(text: str) -> Owner | None:
+    """Return the owner that a journal names; None for nobody, or when it cannot be read."""
+    if not text:
+        return None
+    try:
+        values = json.loads(text)
+        return Owner(
+            str(values["host"]),
+            int(values["pid"]),
+            int(values["started"]),
+            str(values["boot"]),
+            str(values.get("namespace", "")),
+            values.get("is_locked") is True,
+            str(values.get("mark", "")),
+        )
+    except (ValueError, TypeError, KeyError):  # damaged: whoever it was, nobody can ask for it
+        return None
+
+
+def named_owner(path: Path) -> str:
+    """Return who keeps the journal *path*, in words."""
+    try:
+        with closing(connect(path, read_only=True)) as connection:
+            row = connection.execute("SELECT owner FROM run").fetchone()
+    except (sqlite3.Error, UnicodeDecodeError, ConfigError):  # being made; or whoever has it will find out
+        row = None
+    holder = owner_of(row[0]) if row is not None and isinstance(row[0], str) else None
+    return "another run" if holder is None else _said_of(holder)
+
+
+def _said_of(holder: Owner) -> str:
+    return f"process {holder.pid} on {holder.host}"
+
+
+def now_ms() -> int:
+    """Return the time in milliseconds since 1970 UTC."""
+    return time.time_ns() // 1_000_000
