@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from contextvars import copy_context
 from pathlib import Path
 
@@ -186,29 +186,38 @@ class _Ranges:
             return store.take()
 
     async def _fill(self, store: PartFile | MemoryStore) -> None:
-        with ExitStack() as stack:
-            async with anyio.create_task_group() as group:
-                stack.enter_context(self._following(lambda: self._fetch_more(store, group)))
-                self._fetch_more(store, group)
+        async with AsyncExitStack() as stack, anyio.create_task_group() as group:
+            await stack.enter_async_context(self._following(lambda: self._fetch_more(store, group)))
+            self._fetch_more(store, group)
         if self._failure is not None:
             raise self._failure
         self._check_whole()
 
-    @contextmanager
-    def _following(self, widen: Callable[[], None]) -> Iterator[None]:
+    @asynccontextmanager
+    async def _following(self, widen: Callable[[], None]) -> AsyncIterator[None]:
         """Call *widen* whenever there may be more requests at once: a range may take a minute, and waits for nobody."""
         listeners = self._work.resources.slots.has_grown
         context = copy_context()  # what ranges begun then wait for is counted for this object, too
+        waking: list[asyncio.Task[None]] = []
+
+        async def wake() -> None:
+            if self._failure is None:
+                widen()
 
         def grown() -> None:
-            if self._failure is None:
-                context.run(widen)
+            # In a task: who tells may be a timer of the loop, and a group takes no task from there.
+            waking.append(asyncio.get_running_loop().create_task(wake(), context=context))
 
         listeners.append(grown)
         try:
             yield
         finally:
             listeners.remove(grown)
+            if not all(task.done() for task in waking):
+                with anyio.CancelScope(shield=True):
+                    for task in waking:
+                        task.cancel()
+                    await asyncio.wait(waking)
 
     def _check_whole(self) -> None:
         """Raise when ranges are missing, whatever ended their tasks: nothing with holes may look like the object."""
@@ -279,7 +288,7 @@ class _Ranges:
                     break
                 begin(lease)
 
-        with self._following(widen):
+        async with self._following(widen):
             while self._spans or window:
                 if not window:
                     begin(await budget.take(self._spans[0].size_bytes))

@@ -80,8 +80,6 @@ class ItemDownloadFeed:
         self._clashes: NameClashes | None = None
 
     async def take(self, want: int) -> Sequence[Transfer]:
-        if self._is_first and self._books is not None and self._on_existing == "fail":
-            await self._books.begin()  # before a file appears: it could not be told from one of before
         while not self._waiting:
             page = await anext(self._pages, None)
             if page is None:
@@ -91,6 +89,9 @@ class ItemDownloadFeed:
         result: list[Transfer] = []
         to_fetch: list[tuple[ItemRecord, Path]] = []
         if self._is_first and not self._dry_run:
+            if self._books is not None:
+                await self._books.begin()  # before a file appears: it could not be told from one of somebody else
+                await self._books.expect([self._folder / "any name"], 0)  # what a kill left in the folder itself
             self._clashes = await anyio.to_thread.run_sync(clashes_in, self._folder)
         self._is_first = False
         known = {} if self._books is None else await self._books.recall([item.path for item in items])

@@ -57,7 +57,8 @@ async def test_a_download_takes_what_becomes_free_while_its_ranges_are_under_way
             while patient.active < 4:
                 await asyncio.sleep(0.01)
             assert len(patient.requests) == 4
-            engine.limits.concurrency = 20
+            # As the controller does: by a timer of the loop, outside of any task.
+            asyncio.get_running_loop().call_soon(setattr, engine.limits, "concurrency", 20)
             while patient.active < 20:
                 await asyncio.sleep(0.01)
             assert len(patient.requests) == 20
