@@ -88,8 +88,10 @@ def test_a_command_ends_early_and_goes_on_later(
     assert "s3cret" not in said + report.read_text()
     *told, end = map(json.loads, report.read_text().splitlines())
     assert end["status"] == "incomplete"
-    assert {line["code"] for line in told} == {code}
-    assert 0 < len(told) < COUNT
+    # Whoever was tried last while all others waited says what it was told itself.
+    others = [line for line in told if line["code"] != code]
+    assert {line["code"] for line in others} <= {"server_error"} - {code}
+    assert len(others) <= 8 < len(told) < COUNT
     assert handler.asked < 400
     handler.status, handler.asked = 200, 0
     assert main(command) == ExitCode.OK

@@ -203,7 +203,8 @@ async def served_beside(folder: Path, location: Location) -> AsyncIterator[Runni
 
 
 @pytest.mark.parametrize(
-    "kills", [pytest.param(FEW_KILLS, id="few"), pytest.param(12, id="more", marks=pytest.mark.slow)]
+    "kills",
+    [pytest.param(FEW_KILLS, id="few", marks=pytest.mark.slow), pytest.param(12, id="more", marks=pytest.mark.slow)],
 )
 async def test_a_killed_upload_into_a_bucket_goes_on(
     tmp_path: Path,

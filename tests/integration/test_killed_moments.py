@@ -57,7 +57,10 @@ FEW_AND_MANY = pytest.mark.parametrize(
 
 
 @FEW_AND_MANY
-@pytest.mark.parametrize("verb", ["upload", "download", pytest.param("overwrite", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "verb",
+    ["upload", pytest.param("download", marks=pytest.mark.slow), pytest.param("overwrite", marks=pytest.mark.slow)],
+)
 @pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
 async def test_killed_at_any_time(
     tmp_path: Path, home: Path, watch: Watch, verb: str, processes: int, kills: int, small: int, record_property: Any
