@@ -3,8 +3,8 @@
 ``cost``: microseconds of client CPU for each small object that ``dataset.upload`` and ``dataset.download`` move, with a
 journal and without, in turns, against ``asyncsdk serve`` in a process of its own; the medians, and the median of the
 differences of neighbouring turns. A whole run moves by several us from turn to turn, so what the journal alone does is
-measured by itself, too: told of objects in pages of 200, 500 and 1,000 (what comes in 20 ms at 10,000, 25,000 and
-50,000 objects per second), digest, entry, page, transaction and threads.
+measured by itself, too: told of objects in pages of 200, 500 and 1,000 (what comes in 0.1 s at 2,000, 5,000 and
+10,000 objects per second), digest, entry, page, transaction and threads.
 
 ``resume``: an upload in a process of its own is killed (SIGKILL) when all its objects are final but it has not ended;
 then a file is added and the same call made again, in another process. From that call until the new object is there:

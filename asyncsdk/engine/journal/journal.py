@@ -40,8 +40,9 @@ _AGAIN_SECONDS = 60.0
 
 _logger = logging.getLogger("asyncsdk.journal")
 
-_NOTED_SECONDS = 0.02
-"""How long what arrived may wait for company: a page costs 0.1 ms, whatever is in it."""
+_NOTED_SECONDS = 0.1
+"""How long what arrived may wait for company: a page costs 0.1 ms, whatever is in it. That is also how much of a moment
+a kill can cost of what nobody flushed: small downloads, which are fetched again."""
 
 T = TypeVar("T")
 
@@ -173,7 +174,7 @@ class Journal:
         return await self._do(lambda store: store.find(names)) or {}
 
     def note(self, thing: Any) -> None:
-        """Keep within 20 ms that the bytes of *thing*, whatever `describe` knows, arrived. `flush` waits for it."""
+        """Keep within 0.1 s that the bytes of *thing*, whatever `describe` knows, arrived. `flush` waits for it."""
         self._noted.append(thing)
         if self._timer is None:
             self._timer = self._loop.call_later(_NOTED_SECONDS, self._write_noted)
@@ -192,7 +193,7 @@ class Journal:
         await self.flush()
 
     def settle(self, digests: Sequence[bytes]) -> None:
-        """Keep within 20 ms that the objects of *digests* (`digest_of` their names) are final."""
+        """Keep within 0.1 s that the objects of *digests* (`digest_of` their names) are final."""
         self._settled += digests
         if self._timer is None:
             self._timer = self._loop.call_later(_NOTED_SECONDS, self._write_noted)
