@@ -22,7 +22,8 @@ from asyncsdk.entities.models import AsyncModels
 from asyncsdk.entities.projects import AsyncProjects
 from asyncsdk.entities.users import AsyncUsers
 from asyncsdk.entities.workers import AsyncWorker, AsyncWorkers
-from asyncsdk.errors import ConfigError, Unauthenticated, os_errors
+from asyncsdk.errors import ConfigError, Unauthenticated
+from asyncsdk.os_errors import os_errors
 from asyncsdk.platforms.base import Platform
 from asyncsdk.protocol.base import Message
 from asyncsdk.protocol.users import UserRecord, WhoAmI

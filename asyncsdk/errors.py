@@ -35,12 +35,10 @@ the query of a URL or a token: every URL passes `redact_url` on its way in. Canc
 
 from __future__ import annotations
 
-import errno
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 __all__ = [
@@ -91,8 +89,6 @@ __all__ = [
     "UnsupportedOperation",
     "VerificationFailed",
     "WorkerCrashed",
-    "os_error",
-    "os_errors",
     "redact_url",
     "response_error",
     "server_code_of",
@@ -722,47 +718,3 @@ class ForkedProcessError(AsyncSDKError):
 
 class BlockingCallInAsyncWarning(UserWarning):
     """A blocking call was made on a thread that runs an event loop; use the async twin named in the message."""
-
-
-_SOURCE_ERRNO = {errno.ENOENT: SourceNotFound, errno.ENOTDIR: SourceNotFound}
-_FULL_ERRNO = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-
-
-@contextmanager
-def os_errors(
-    role: Literal["source", "destination"],
-    *,
-    source: str = "",
-    destination: str = "",
-    part: int | None = None,
-) -> Iterator[None]:
-    """Translate `OSError`, and what Python says of impossible paths, into the error that says which end it concerns."""
-    try:
-        yield
-    except AsyncSDKError:
-        raise
-    except (OSError, ValueError) as error:
-        raise os_error(error, role, source=source, destination=destination, part=part) from error
-
-
-def os_error(
-    error: OSError | ValueError,
-    role: Literal["source", "destination"],
-    *,
-    source: str = "",
-    destination: str = "",
-    part: int | None = None,
-) -> TransferError:
-    """Return the transfer error for an `OSError`, or an impossible path, at the *role* end of a transfer."""
-    number = getattr(error, "errno", None) or 0
-    reason = getattr(error, "strerror", None) or str(error)
-    cls: type[TransferError]
-    if role == "source":
-        cls = _SOURCE_ERRNO.get(number, SourceUnreadable)
-        shown = source
-    else:
-        cls = DestinationFull if number in _FULL_ERRNO else DestinationUnwritable
-        shown = destination
-    if isinstance(error, UnicodeError) or "\0" in shown:
-        shown, reason = ascii(shown), "the path holds a NUL or characters that no file name can have"
-    return cls(f"{shown}: {reason}", source=source, destination=destination, part=part)

@@ -21,7 +21,8 @@ from asyncsdk.client import AsyncClient
 from asyncsdk.domain.ids import is_id
 from asyncsdk.entities.checkpoints import AsyncCheckpoint
 from asyncsdk.entities.models import AsyncModel
-from asyncsdk.errors import AsyncSDKError, ConfigError, NotFound, SourceNotFound, SourceUnreadable, os_errors
+from asyncsdk.errors import AsyncSDKError, ConfigError, NotFound, SourceNotFound, SourceUnreadable
+from asyncsdk.os_errors import os_errors
 
 __all__ = ["add_commands", "download", "upload"]
 

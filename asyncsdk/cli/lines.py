@@ -10,7 +10,8 @@ import threading
 from pathlib import Path
 from typing import IO
 
-from asyncsdk.errors import ConfigError, os_error, os_errors
+from asyncsdk.errors import ConfigError
+from asyncsdk.os_errors import os_error, os_errors
 
 __all__ = ["LineWriter", "claim", "open_alone"]
 

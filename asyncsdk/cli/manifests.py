@@ -32,15 +32,8 @@ from asyncsdk.cli.runs import Run
 from asyncsdk.engine import Download, Origin, Outcome, PutTarget, Refused, Skipped, Target, Transfer, Upload, UrlOrigin
 from asyncsdk.engine.journal import Identity, RunRecord
 from asyncsdk.entities.resuming import keeping
-from asyncsdk.errors import (
-    AsyncSDKError,
-    ConfigError,
-    InvalidRow,
-    SourceNotFound,
-    SourceUnreadable,
-    os_errors,
-    redact_url,
-)
+from asyncsdk.errors import AsyncSDKError, ConfigError, InvalidRow, SourceNotFound, SourceUnreadable, redact_url
+from asyncsdk.os_errors import os_errors
 
 __all__ = ["ManifestFeed", "add_commands", "parse_line", "transfer"]
 

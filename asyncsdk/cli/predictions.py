@@ -26,7 +26,8 @@ from asyncsdk.engine import Report
 from asyncsdk.engine.report import MAX_FAILURES_KEPT
 from asyncsdk.entities.datasets import AsyncDataset
 from asyncsdk.entities.predictions import AsyncPredictionTask
-from asyncsdk.errors import AsyncSDKError, BadRequest, ConfigError, InvalidRow, NotFound, os_errors
+from asyncsdk.errors import AsyncSDKError, BadRequest, ConfigError, InvalidRow, NotFound
+from asyncsdk.os_errors import os_errors
 
 __all__ = ["add_commands", "upload"]
 

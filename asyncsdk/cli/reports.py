@@ -36,7 +36,8 @@ from asyncsdk.cli.output import json_line
 from asyncsdk.engine import Outcome, Skipped
 from asyncsdk.engine.temporaries import temporary_name
 from asyncsdk.engine.transfers import OutcomeStatus
-from asyncsdk.errors import AsyncSDKError, ConfigError, os_errors, server_code_of
+from asyncsdk.errors import AsyncSDKError, ConfigError, server_code_of
+from asyncsdk.os_errors import os_errors
 
 __all__ = [
     "ReportWriter",

@@ -11,7 +11,7 @@ from os import PathLike
 from pathlib import Path
 
 from asyncsdk.domain.curves import draw
-from asyncsdk.errors import os_errors
+from asyncsdk.os_errors import os_errors
 
 __all__ = ["MetricTable"]
 

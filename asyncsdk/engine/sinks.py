@@ -12,7 +12,8 @@ from pathlib import Path
 
 from asyncsdk.checksums import Crc32c
 from asyncsdk.engine.temporaries import temporary_name
-from asyncsdk.errors import DestinationUnwritable, IncompleteTransfer, os_error, os_errors
+from asyncsdk.errors import DestinationUnwritable, IncompleteTransfer
+from asyncsdk.os_errors import os_error, os_errors
 
 __all__ = ["KEPT_BYTES", "BufferSink", "MemoryStore", "PartFile", "SpoolFile", "StoreSink"]
 

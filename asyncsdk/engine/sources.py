@@ -18,7 +18,8 @@ from asyncsdk.engine.parts import MemoryPart, Part
 from asyncsdk.engine.streams import StreamSource
 from asyncsdk.engine.transfers import Upload
 from asyncsdk.engine.work import SMALL_BYTES, Work
-from asyncsdk.errors import SourceChanged, SourceUnreadable, os_error, os_errors
+from asyncsdk.errors import SourceChanged, SourceUnreadable
+from asyncsdk.os_errors import os_error, os_errors
 from asyncsdk.transport.base import Body, FileBody
 
 __all__ = [

@@ -19,7 +19,7 @@ from asyncsdk.checksums import Crc32c
 from asyncsdk.engine.budget import Lease
 from asyncsdk.engine.parts import MemoryPart, Part
 from asyncsdk.engine.work import Work
-from asyncsdk.errors import os_errors
+from asyncsdk.os_errors import os_errors
 from asyncsdk.transport.base import Body, FileBody
 
 __all__ = ["PATIENCE_SECONDS", "PartBuffer", "SpooledPart"]

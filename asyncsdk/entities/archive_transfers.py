@@ -17,11 +17,8 @@ from asyncsdk.entities.resuming import check_resume, keeping, named_path, run_re
 from asyncsdk.entities.session import Session
 from asyncsdk.entities.single_books import SingleBooks
 from asyncsdk.entities.single_objects import SingleDownload, SingleUpload, run_one
-from asyncsdk.errors import (
-    Conflict,
-    InvalidArchive,
-    os_errors,
-)
+from asyncsdk.errors import Conflict, InvalidArchive
+from asyncsdk.os_errors import os_errors
 from asyncsdk.protocol.archives import (
     CommitArchive,
     PrepareArchive,

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from asyncsdk.domain.ids import make_id
-from asyncsdk.errors import SourceChanged, SourceUnreadable, os_errors
+from asyncsdk.errors import SourceChanged, SourceUnreadable
+from asyncsdk.os_errors import os_errors
 
 __all__ = ["Snapshot", "SnapshotKind", "SubmittedCheckpoint", "WaitingCheckpoints"]
 

@@ -19,7 +19,8 @@ from asyncsdk.engine import Refused
 from asyncsdk.engine.journal import Identity, LargeState
 from asyncsdk.entities.item_uploads import ItemUpload
 from asyncsdk.entities.walking import printable
-from asyncsdk.errors import AsyncSDKError, BadRequest, SourceUnreadable, os_error
+from asyncsdk.errors import AsyncSDKError, BadRequest, SourceUnreadable
+from asyncsdk.os_errors import os_error
 from asyncsdk.protocol.base import Metadata
 
 __all__ = ["BATCH_BYTES", "SMALL_FILE_BYTES", "PreparedItem", "examine", "metadata_bytes"]

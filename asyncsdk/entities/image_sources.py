@@ -13,7 +13,8 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Protocol
 
-from asyncsdk.errors import ConfigError, InvalidImage, SourceNotFound, SourceUnreadable, os_errors
+from asyncsdk.errors import ConfigError, InvalidImage, SourceNotFound, SourceUnreadable
+from asyncsdk.os_errors import os_errors
 
 __all__ = ["ImageArray", "ImageSource", "SentImage", "read_image"]
 

@@ -14,7 +14,8 @@ import orjson
 
 from asyncsdk.engine import Refused, Source
 from asyncsdk.engine.transfers import describe_source
-from asyncsdk.errors import ConfigError, InvalidName, InvalidRow, os_errors
+from asyncsdk.errors import ConfigError, InvalidName, InvalidRow
+from asyncsdk.os_errors import os_errors
 
 __all__ = ["ItemSource", "ItemTable", "ItemUpload", "as_item_upload", "is_file_object", "take_some"]
 

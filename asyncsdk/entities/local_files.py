@@ -14,7 +14,8 @@ import anyio.to_thread
 
 from asyncsdk.checksums import Crc32c
 from asyncsdk.engine import Source
-from asyncsdk.errors import SourceChanged, SourceUnreadable, os_errors
+from asyncsdk.errors import SourceChanged, SourceUnreadable
+from asyncsdk.os_errors import os_errors
 
 __all__ = ["checksum_of_file", "is_source", "known_size"]
 

@@ -17,7 +17,7 @@ import orjson
 
 from asyncsdk.domain.ids import make_id
 from asyncsdk.domain.metrics import check_metric
-from asyncsdk.errors import os_errors
+from asyncsdk.os_errors import os_errors
 
 __all__ = ["KeptFile", "Measured", "kept_folder", "kept_paths"]
 

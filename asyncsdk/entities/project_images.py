@@ -13,7 +13,8 @@ from asyncsdk.engine import Transfer
 from asyncsdk.entities.local_files import known_size
 from asyncsdk.entities.session import Session
 from asyncsdk.entities.single_objects import SingleDownload, SingleUpload, run_one
-from asyncsdk.errors import ConfigError, MalformedResponse, os_errors
+from asyncsdk.errors import ConfigError, MalformedResponse
+from asyncsdk.os_errors import os_errors
 from asyncsdk.protocol.projects import (
     CommitProjectImage,
     PrepareProjectImage,

@@ -15,7 +15,8 @@ from typing import Any
 import anyio.to_thread
 import orjson
 
-from asyncsdk.errors import ConfigError, InvalidRow, os_errors
+from asyncsdk.errors import ConfigError, InvalidRow
+from asyncsdk.os_errors import os_errors
 from asyncsdk.protocol.predictions import MAX_ROW_PART_BYTES
 
 __all__ = ["PART_BYTES", "PackedPart", "RowSource", "decode_part", "pack_rows"]

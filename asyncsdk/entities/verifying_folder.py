@@ -28,7 +28,8 @@ from asyncsdk.entities.session import Session
 from asyncsdk.entities.verifying import Comparison, ComparisonCallback, Verdict, Verification
 from asyncsdk.entities.verifying_order import LocalPath, walk_in_order
 from asyncsdk.entities.walking import printable
-from asyncsdk.errors import AsyncSDKError, MalformedResponse, SourceNotFound, SourceUnreadable, os_errors
+from asyncsdk.errors import AsyncSDKError, MalformedResponse, SourceNotFound, SourceUnreadable
+from asyncsdk.os_errors import os_errors
 from asyncsdk.protocol.base import MAX_BULK_ENTRIES
 from asyncsdk.protocol.items import ItemRecord, ListItems
 

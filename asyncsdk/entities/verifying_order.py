@@ -18,7 +18,8 @@ from typing import IO
 from asyncsdk.engine import Refused
 from asyncsdk.entities.globs import PathFilter
 from asyncsdk.entities.walking import printable
-from asyncsdk.errors import SourceNotFound, SourceUnreadable, os_error
+from asyncsdk.errors import SourceNotFound, SourceUnreadable
+from asyncsdk.os_errors import os_error
 
 __all__ = ["LocalPath", "walk_in_order"]
 

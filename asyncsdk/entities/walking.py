@@ -12,7 +12,8 @@ from asyncsdk.engine import Refused
 from asyncsdk.engine.temporaries import is_temporary
 from asyncsdk.entities.globs import PathFilter
 from asyncsdk.entities.item_uploads import ItemUpload
-from asyncsdk.errors import SourceNotFound, SourceUnreadable, os_error
+from asyncsdk.errors import SourceNotFound, SourceUnreadable
+from asyncsdk.os_errors import os_error
 
 __all__ = ["printable", "walk_folder"]
 

@@ -20,7 +20,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 from asyncsdk.checksums import Crc32c
-from asyncsdk.errors import ConfigError, SourceChanged, os_errors, redact_url
+from asyncsdk.errors import ConfigError, SourceChanged, redact_url
+from asyncsdk.os_errors import os_errors
 
 __all__ = [
     "NOT_IDEMPOTENT",

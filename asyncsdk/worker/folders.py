@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
-from asyncsdk.errors import os_errors
+from asyncsdk.os_errors import os_errors
 
 __all__ = ["AttemptFolder", "remove_abandoned"]
 

@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Self
 
 from asyncsdk.domain.archives import check_entry_name, is_ignored
-from asyncsdk.errors import AsyncSDKError, InvalidArchive, InvalidName, os_errors
+from asyncsdk.errors import AsyncSDKError, InvalidArchive, InvalidName
+from asyncsdk.os_errors import os_errors
 
 __all__ = ["ArchiveEntry", "ArchiveLimits", "ZipReader"]
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.house.source import Import, imports_of, modules
 
-LEAVES = frozenset({"_version", "checksums", "config", "domain", "errors", "loops", "targets"})
+LEAVES = frozenset({"_version", "checksums", "config", "domain", "errors", "loops", "os_errors", "targets"})
 """Importable by everyone."""
 
 ARROWS: dict[str, frozenset[str]] = {
@@ -16,9 +16,10 @@ ARROWS: dict[str, frozenset[str]] = {
     "_version": frozenset(),
     "checksums": frozenset(),
     "config": frozenset({"errors"}),
-    "domain": frozenset({"errors"}),
+    "domain": frozenset({"errors", "os_errors"}),
     "errors": frozenset(),
     "loops": frozenset(),
+    "os_errors": frozenset({"errors"}),
     "targets": frozenset({"errors"}),
     # layers, from the bottom up
     "transport": LEAVES,

@@ -30,10 +30,10 @@ from asyncsdk.errors import (
     StoreError,
     Unauthenticated,
     UnsupportedOperation,
-    os_error,
     redact_url,
     response_error,
 )
+from asyncsdk.os_errors import os_error
 
 EXAMPLES = [
     UnsupportedOperation("rest", "CreateTag"),

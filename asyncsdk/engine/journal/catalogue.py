@@ -15,7 +15,8 @@ from asyncsdk.engine.journal.claims import is_given_up, owner_of
 from asyncsdk.engine.journal.locks import RunLock
 from asyncsdk.engine.journal.records import RunSummary
 from asyncsdk.engine.journal.schema import SUFFIX, connect, is_damage, read_facts, remove
-from asyncsdk.errors import ConfigError, Conflict, JournalCorrupt, NotFound, os_errors
+from asyncsdk.errors import ConfigError, Conflict, JournalCorrupt, NotFound
+from asyncsdk.os_errors import os_errors
 
 __all__ = ["Forgotten", "all_unfinished_files", "forget", "summaries", "summary", "tidy", "unfinished_files"]
 

@@ -13,7 +13,8 @@ from typing import Self
 import google_crc32c
 
 from asyncsdk.checksums import crc32c_hex
-from asyncsdk.errors import BadRequest, os_errors
+from asyncsdk.errors import BadRequest
+from asyncsdk.os_errors import os_errors
 from asyncsdk.server.objects.local import LocalObjects
 from asyncsdk.server.objects.private import make_private_folder
 

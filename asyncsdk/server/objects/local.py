@@ -24,7 +24,8 @@ from typing import BinaryIO
 
 from asyncsdk.checksums import Crc32c
 from asyncsdk.domain.ids import is_id
-from asyncsdk.errors import BadRequest, NotFound, os_errors
+from asyncsdk.errors import BadRequest, NotFound
+from asyncsdk.os_errors import os_errors
 from asyncsdk.server.objects.discarding import Swept, discard_expired
 from asyncsdk.server.objects.earlier import EarlierObjects
 from asyncsdk.server.objects.placing import rename_new

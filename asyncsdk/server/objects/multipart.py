@@ -24,7 +24,8 @@ from types import TracebackType
 from typing import Self
 
 from asyncsdk.checksums import combine_crc32c, crc32c_hex
-from asyncsdk.errors import BadRequest, Conflict, NotFound, os_errors
+from asyncsdk.errors import BadRequest, Conflict, NotFound
+from asyncsdk.os_errors import os_errors
 from asyncsdk.server.objects.arrivals import Digests, Expected, write_all
 from asyncsdk.server.objects.ledger import Ledger, append_line, begun_line, done_line, new_attempt
 from asyncsdk.server.objects.local import LocalObjects, crc32c_of_file

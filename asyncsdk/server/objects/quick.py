@@ -10,7 +10,7 @@ from pathlib import Path
 import google_crc32c
 
 from asyncsdk.checksums import crc32c_hex
-from asyncsdk.errors import os_error
+from asyncsdk.os_errors import os_error
 from asyncsdk.server.objects.arrivals import Digests, Expected
 from asyncsdk.server.objects.local import LocalObjects
 from asyncsdk.server.objects.private import make_private_folder

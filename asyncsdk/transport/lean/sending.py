@@ -15,7 +15,7 @@ from collections.abc import Callable
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from asyncsdk.errors import os_errors
+from asyncsdk.os_errors import os_errors
 from asyncsdk.transport.base import Body, BytesBody, FileBody, FramedBody
 from asyncsdk.transport.lean.exchange import Exchange
 from asyncsdk.transport.lean.reading import CacheReader

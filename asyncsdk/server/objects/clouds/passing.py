@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from asyncsdk.checksums import Crc32c
-from asyncsdk.errors import os_errors
+from asyncsdk.os_errors import os_errors
 from asyncsdk.server.objects.arrivals import write_all
 from asyncsdk.server.objects.clouds.objects import CloudObjects
 
