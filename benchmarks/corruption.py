@@ -42,8 +42,8 @@ from asyncsdk.server.objects.minting import UrlMinter
 from asyncsdk.transport.base import Timeouts
 from tests.support.faults.breaks import Flip, Reset, Truncate
 from tests.support.faults.fault import Direction, Fault
+from tests.support.faults.flipping import FlippingRelay
 from tests.support.faults.plan import Plan, Rule
-from tests.support.faults.relay import FlippingRelay
 from tests.support.faults.server import FaultServer
 from tests.support.server import RunningServer
 from tests.support.wire.server import Seen

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -35,24 +34,20 @@ class Airtime:
 
     Attributes:
         started: When the attempt under way got its slot, by the monotonic clock; None: it waits for one.
-        has_started: Set while there is one.
     """
 
-    __slots__ = ("has_started", "started")
+    __slots__ = ("started",)
 
     def __init__(self) -> None:
         self.started: float | None = None
-        self.has_started = asyncio.Event()
 
     def begin(self) -> None:
         """The request has its slot."""
         self.started = monotonic()
-        self.has_started.set()
 
     def pause(self) -> None:
         """It waits for one."""
         self.started = None
-        self.has_started.clear()
 
 
 class Count:

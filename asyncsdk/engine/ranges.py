@@ -236,7 +236,7 @@ class _Ranges:
             while self._spans:
                 span = self._spans.popleft()
                 self._fetch_more(store, group)
-                self._came(span, await self._fetcher.fetch(span, store, group))
+                self._came(span, await self._fetcher.fetch(span, store))
         except Exception as error:  # noqa: BLE001  # raised again, alone, by `_fill`
             self._fail(error, group)
         finally:
@@ -306,7 +306,7 @@ class _Ranges:
     async def _fetch_into(self, span: Span, future: asyncio.Future[Exception | bytes], group: TaskGroup) -> None:
         store = MemoryStore(span.size_bytes)
         try:
-            self._came(span, await self._fetcher.fetch(span, store, group, base=span.start))
+            self._came(span, await self._fetcher.fetch(span, store, base=span.start))
             result: Exception | bytes = store.take()
         except Exception as error:  # noqa: BLE001  # raised again by `_pass_on` when its turn comes
             result = error

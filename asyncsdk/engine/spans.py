@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from anyio.abc import TaskGroup
-
 from asyncsdk.engine.attempts import Airtime
 from asyncsdk.engine.downloads import LargeObject, object_changed, precondition
 from asyncsdk.engine.limits.hedging import Claim
@@ -77,12 +75,11 @@ class SpanFetcher:
         """Keep of what was stated only what is of the whole object: its ranges are others from now on."""
         self.stated = {number: said for number, said in self.stated.items() if said.is_of_object}
 
-    async def fetch(self, span: Span, store: PartFile | MemoryStore, group: TaskGroup, *, base: int = 0) -> int:
+    async def fetch(self, span: Span, store: PartFile | MemoryStore, *, base: int = 0) -> int:
         """Fetch *span*; when that takes far longer than others took, by a second request at the same time.
 
         Args:
             store: Where it goes.
-            group: Where a second request runs; it outlives this call.
             base: Where in the object the store begins.
 
         Returns:
@@ -98,7 +95,7 @@ class SpanFetcher:
             return await self._fetch_again(span, store, base, claim)
 
         return await self._work.resources.limits.hedging.run(
-            group, "down", span.size_bytes, lambda airtime: self._fetch_once(span, store, base, airtime=airtime), repeat
+            "down", span.size_bytes, lambda airtime: self._fetch_once(span, store, base, airtime=airtime), repeat
         )
 
     async def _fetch_again(self, span: Span, store: PartFile | MemoryStore, base: int, claim: Claim) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from asyncsdk import AsyncClient
 from asyncsdk.engine import TlsConfig, TransferConfig
 from asyncsdk.errors import ConfigError, ConnectionFailed
 from asyncsdk.transport.tls import shared_context
+from tests.support.faults.relay import Relay
 from tests.support.server import RunningServer
 from tests.support.wire.certificates import Certificates
 
@@ -30,29 +30,8 @@ def certificates(tmp_path: Path) -> Certificates:
 @pytest.fixture
 async def tls_url(server: RunningServer, certificates: Certificates) -> AsyncIterator[str]:
     """A server behind a proxy that does TLS, with a certificate of an authority of our own."""
-    host, _, port = server.url.removeprefix("http://").partition(":")
-    busy: set[asyncio.Task[None]] = set()
-
-    async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while data := await reader.read(65536):
-                writer.write(data)
-                await writer.drain()
-        finally:
-            writer.close()
-
-    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        inner_reader, inner_writer = await asyncio.open_connection(host, int(port))
-        for ends in ((reader, inner_writer), (inner_reader, writer)):
-            task = asyncio.create_task(copy(*ends))
-            busy.add(task)
-
-    proxy = await asyncio.start_server(pass_on, "127.0.0.1", 0, ssl=certificates.server())
-    yield f"https://localhost:{proxy.sockets[0].getsockname()[1]}"
-    proxy.close()
-    for task in busy:
-        task.cancel()
-    await asyncio.gather(*busy, return_exceptions=True)
+    async with Relay(int(server.url.rpartition(":")[2]), ssl=certificates.server()) as relay:
+        yield relay.url
 
 
 async def test_an_authority_of_our_own_vouches_for_the_platform_too(

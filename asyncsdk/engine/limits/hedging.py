@@ -16,7 +16,6 @@ from time import monotonic
 from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 import anyio
-from anyio.abc import TaskGroup
 
 from asyncsdk.engine.attempts import Airtime
 from asyncsdk.engine.lanes import Slots
@@ -48,9 +47,10 @@ class _Flight(Generic[T]):
     def __init__(self) -> None:
         self.airtime = Airtime()  # of the first request
         self.first_scope = anyio.CancelScope()
-        self.watch_scope = anyio.CancelScope()
         self.has_ended = False
-        self.repetition_ended: asyncio.Event | None = None  # None: there is none
+        self.timer: asyncio.TimerHandle | None = None  # of the next look whether it is late
+        self.repetition: asyncio.Task[None] | None = None
+        self.repetition_scope = anyio.CancelScope()
         self.stopped = asyncio.Event()
         self.repeated: asyncio.Future[T] = asyncio.get_running_loop().create_future()
 
@@ -66,12 +66,14 @@ class _Flight(Generic[T]):
         """Let nothing of it go on: whoever has the result closes what a repetition may be sending."""
         self.has_ended = True
         self.stopped.set()
-        self.watch_scope.cancel()
+        if self.timer is not None:
+            self.timer.cancel()
         if not self.repeated.cancel() and not self.repeated.cancelled():
             self.repeated.exception()  # nobody may be left who asks for it
-        if self.repetition_ended is not None:
+        if self.repetition is not None:
+            self.repetition_scope.cancel()
             with anyio.CancelScope(shield=True):
-                await self.repetition_ended.wait()
+                await asyncio.wait((self.repetition,))
 
 
 class Hedging:
@@ -121,16 +123,14 @@ class Hedging:
 
     async def run(
         self,
-        group: TaskGroup,
         direction: Direction,
         size_bytes: int,
         first: Callable[[Airtime], Awaitable[T]],
         repeat: Callable[[Claim], Awaitable[T]],
     ) -> T:
-        """Return what *first* returns, or *repeat* if that has it earlier.
+        """Return what *first* returns, or *repeat* if that has it earlier; the other has ended then.
 
         Args:
-            group: Where a repetition runs; it has ended when this returns.
             direction: Whether it is sent or received.
             size_bytes: What a repetition costs.
             first: Moves the part, and tells when its request has its slot. Cancelled when the repetition wins.
@@ -140,7 +140,19 @@ class Hedging:
         if not self._is_on:
             return await first(Airtime())
         flight: _Flight[T] = _Flight()
-        group.start_soon(self._watch, flight, direction, size_bytes, repeat)
+        loop = asyncio.get_running_loop()
+
+        def look() -> None:
+            pause = self._seconds_until_late(flight.airtime, direction, size_bytes)
+            if pause > 0:
+                flight.timer = loop.call_later(pause, look)
+                return
+            self.extra_bytes += size_bytes
+            self.repeated += 1
+            flight.repetition = loop.create_task(self._repeat(flight, repeat))
+
+        # A timer, and a task only for a part that is late: a task for each would cost as much as sending 100 KiB.
+        flight.timer = loop.call_later(_LEAST_SECONDS, look)
         try:
             result = await self._race(flight, first)
         finally:
@@ -157,44 +169,27 @@ class Hedging:
         self.won += 1
         return result
 
-    async def _until_late(self, airtime: Airtime, direction: Direction, size_bytes: int) -> None:
-        """Return when a part is late and its repetition costs nobody anything."""
-        while True:
-            await airtime.has_started.wait()
-            if airtime.started is None:
-                continue  # its attempt has failed already
-            late = self.late_seconds(direction, size_bytes)
-            if late is None:
-                pause = _LEAST_SECONDS
-            else:
-                pause = airtime.started + late - monotonic()
-                if pause <= 0:
-                    if self._may_repeat(size_bytes):
-                        return
-                    pause = late / 4
-            await anyio.sleep(pause)  # nobody tells when enough is known, or when a slot has become free
+    def _seconds_until_late(self, airtime: Airtime, direction: Direction, size_bytes: int) -> float:
+        """When to look again; 0: the part is late, and its repetition costs nobody anything."""
+        if airtime.started is None:
+            return _LEAST_SECONDS
+        late = self.late_seconds(direction, size_bytes)
+        if late is None:
+            return _LEAST_SECONDS  # nobody tells when enough is known
+        pause = airtime.started + late - monotonic()
+        if pause > 0:
+            return pause
+        return 0 if self._may_repeat(size_bytes) else late / 4  # nor when a slot has become free
 
-    async def _watch(
-        self,
-        flight: _Flight[T],
-        direction: Direction,
-        size_bytes: int,
-        repeat: Callable[[Claim], Awaitable[T]],
-    ) -> None:
-        """Repeat the part when it is late, as soon as that costs nobody anything."""
-        with flight.watch_scope:
-            await self._until_late(flight.airtime, direction, size_bytes)
-            self.extra_bytes += size_bytes
-            self.repeated += 1
-            flight.repetition_ended = asyncio.Event()
+    async def _repeat(self, flight: _Flight[T], repeat: Callable[[Claim], Awaitable[T]]) -> None:
+        """Ask for a part that is late once more."""
+        with flight.repetition_scope:
             try:
                 result = await repeat(flight.claim)
             except Exception as error:  # noqa: BLE001  # once the first request was stopped its caller gets it, see `run`
                 if flight.first_scope.cancel_called and not flight.repeated.done():
                     flight.repeated.set_exception(error)
                 return
-            finally:
-                flight.repetition_ended.set()
             if flight.first_scope.cancel_called and not flight.repeated.done():
                 flight.repeated.set_result(result)
 

@@ -225,7 +225,7 @@ class _Sending:
             if sent is None:
                 if piece.is_last:
                     await self._look_before_the_end(piece)
-                sent = await self._send(piece, group)
+                sent = await self._send(piece)
             self._sent[piece.number] = sent
             # What is remembered in these very words needs no telling.
             if self._tells_parts and sent != piece.remembered:
@@ -237,7 +237,7 @@ class _Sending:
             parts.discard(piece.part)
             room.leave()
 
-    async def _send(self, piece: Piece, group: TaskGroup) -> SentPart:
+    async def _send(self, piece: Piece) -> SentPart:
         """Send *piece*; when that takes far longer than others took, by a second request at the same time."""
 
         async def once(airtime: Airtime | None = None, max_attempts: int | None = None) -> SentPart:
@@ -260,7 +260,7 @@ class _Sending:
 
         if self._parted.limits.in_order or not self._parted.limits.may_repeat:
             return await once()
-        return await self._work.resources.limits.hedging.run(group, "up", piece.part.size_bytes, once, repeat)
+        return await self._work.resources.limits.hedging.run("up", piece.part.size_bytes, once, repeat)
 
     async def _look_before_the_end(self, piece: Piece) -> None:
         """Where the last part makes the object, a source that changed or is not the announced one shows before it."""

@@ -1,47 +1,40 @@
-"""A relay below HTTP: bytes pass both ways as they come, but single bits flip, in heads as well as in bodies.
-
-TCP's own checksum lets about one in 65,536 damaged segments through; this is what they look like to a client.
-"""
+"""Relays on loopback: bytes pass both ways as they come, until the test is over; each kind does something to them."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
+from ssl import SSLContext
 from types import TracebackType
 from typing import Self
 
 from tests.support.faults.fault import Direction
 
-__all__ = ["FlippingRelay"]
+__all__ = ["Relay"]
 
 
-class FlippingRelay:
-    """Use it as an async context manager.
+class Relay:
+    """Leads to a server as it is; use it as an async context manager.
 
     Args:
         port: Of the server on loopback that it leads to.
-        direction: Whose bytes are damaged: what the client sends, or what it receives.
-        every_bytes: How many bytes pass between two flips, on average.
-        seed: Of chance.
+        ssl: Who it is to its clients, which speak TLS then; None: they do not.
 
     Attributes:
         port: Where it listens.
-        flips: How many bits it flipped.
+        connections: How many it accepted.
     """
 
-    def __init__(self, port: int, *, direction: Direction, every_bytes: int, seed: int = 0) -> None:
+    def __init__(self, port: int, *, ssl: SSLContext | None = None) -> None:
         self._target = port
-        self._direction = direction
-        self._every_bytes = every_bytes
-        self._random = random.Random(seed)
+        self._ssl = ssl
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self.port = 0
-        self.flips = 0
+        self.connections = 0
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, ssl=self._ssl)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -58,19 +51,24 @@ class FlippingRelay:
     @property
     def url(self) -> str:
         """Where it listens, without a slash at the end."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'http' if self._ssl is None else 'https'}://127.0.0.1:{self.port}"
+
+    def through(self, data: bytes, direction: Direction, number: int) -> bytes:
+        """Return what becomes of *data* on connection *number*, counted from 1."""
+        return data
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
-        ends = [writer]
+        self.connections += 1
+        number, ends = self.connections, [writer]
         try:
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target)
             ends.append(far_writer)
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._pump(reader, far_writer, damages=self._direction == "up"))
-                group.create_task(self._pump(far_reader, writer, damages=self._direction == "down"))
+                group.create_task(self._pump(reader, far_writer, "up", number))
+                group.create_task(self._pump(far_reader, writer, "down", number))
         except asyncio.CancelledError:
             pass  # the test is over
         finally:
@@ -80,22 +78,15 @@ class FlippingRelay:
                     await end.wait_closed()
             self._tasks.discard(task)
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, damages: bool) -> None:
-        left = self._next()
+    async def _pump(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, direction: Direction, number: int
+    ) -> None:
         with contextlib.suppress(ConnectionError):
             while data := await reader.read(64 * 1024):
-                if damages and left < len(data):
-                    changed = bytearray(data)
-                    while left < len(changed):
-                        changed[left] ^= 1 << self._random.randrange(8)
-                        self.flips += 1
-                        left += 1 + self._next()
-                    data = bytes(changed)
-                left -= len(data)
-                writer.write(data)
+                writer.write(self.through(data, direction, number))
                 await writer.drain()
-        with contextlib.suppress(ConnectionError, OSError):
-            writer.write_eof()
-
-    def _next(self) -> int:
-        return int(self._random.expovariate(1 / self._every_bytes))
+        with contextlib.suppress(OSError):
+            if writer.can_write_eof():
+                writer.write_eof()
+            else:  # TLS knows no end of one way alone
+                writer.close()

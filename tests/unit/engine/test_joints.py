@@ -146,9 +146,8 @@ async def test_a_repetition_has_ended_when_its_part_has_its_result() -> None:
             has_ended.set()
         return "again"
 
-    async with anyio.create_task_group() as group:
-        assert await hedging.run(group, "up", 1, first, repeat) == "first"
-        assert has_ended.is_set()
+    assert await hedging.run("up", 1, first, repeat) == "first"
+    assert has_ended.is_set()
 
 
 @pytest.mark.parametrize("way", ["limit per second", "retry-after"])

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,9 +11,8 @@ import pytest
 from asyncsdk.checksums import crc32c, crc32c_hex
 from asyncsdk.domain.ids import make_id
 from asyncsdk.errors import NotFound, ServerError
-from asyncsdk.protocol.base import Message
 from asyncsdk.protocol.checkpoints import CommitCheckpoint, DeleteCheckpoint, ListCheckpoints, PrepareCheckpoint
-from asyncsdk.protocol.datasets import CreateDataset, DatasetRecord
+from asyncsdk.protocol.datasets import DatasetRecord
 from asyncsdk.protocol.items import DeleteItems, ListItems
 from asyncsdk.protocol.models import CreateModel
 from asyncsdk.protocol.predictions import (
@@ -27,37 +25,7 @@ from asyncsdk.protocol.predictions import (
 from asyncsdk.protocol.uploads import CommitEntry, CommittedUpload, CommitUploads, PrepareUploads, UploadEntry
 from asyncsdk.server.backend import Backend
 from asyncsdk.server.objects.arrivals import Arrival, Expected
-from asyncsdk.server.objects.minting import FileMinter
-
-DAY_MS = 24 * 3600 * 1000
-BYTES = b"five."
-DIGEST = crc32c_hex(crc32c(BYTES))
-
-Send = Callable[[Message[Any]], Any]
-
-
-@pytest.fixture
-def backend(tmp_path: Path) -> Iterator[Backend]:
-    backend = Backend.open(tmp_path / "data")
-    yield backend
-    backend.close()
-
-
-@pytest.fixture
-def send(backend: Backend) -> Send:
-    return lambda message: backend.handle(message, backend.owner(), FileMinter(backend.objects))
-
-
-@pytest.fixture
-def dataset(send: Send) -> DatasetRecord:
-    made: DatasetRecord = send(CreateDataset(name="photos"))
-    return made
-
-
-def arrive(backend: Backend, key: str) -> None:
-    with Arrival(backend.objects, key[:24], Expected(len(BYTES))) as arrival:
-        arrival.write([BYTES])
-        arrival.finish()
+from tests.unit.server.conftest import BYTES, DAY_MS, DIGEST, Send, arrive
 
 
 def sent(backend: Backend, send: Send, dataset: DatasetRecord, path: str) -> CommitEntry:

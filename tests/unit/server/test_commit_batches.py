@@ -2,41 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import Engine, event
 
-from asyncsdk.checksums import crc32c, crc32c_hex
 from asyncsdk.domain.ids import make_id
-from asyncsdk.protocol.base import Message
-from asyncsdk.protocol.datasets import CreateDataset, DatasetRecord, GetDataset
+from asyncsdk.protocol.datasets import DatasetRecord, GetDataset
 from asyncsdk.protocol.items import ItemRecord, ListItems
 from asyncsdk.protocol.uploads import CommitEntry, CommitUploads, PrepareUploads, UploadEntry
-from asyncsdk.server.backend import Backend
-from asyncsdk.server.objects.minting import FileMinter
 from tests.support.messages import put_file
-
-BYTES = b"five."
-DIGEST = crc32c_hex(crc32c(BYTES))
-
-Send = Callable[[Message[Any]], Any]
-
-
-@pytest.fixture
-def send(tmp_path: Path) -> Iterator[Send]:
-    backend = Backend.open(tmp_path / "data")
-    yield lambda message: backend.handle(message, backend.owner(), FileMinter(backend.objects))
-    backend.close()
-
-
-@pytest.fixture
-def dataset(send: Send) -> DatasetRecord:
-    made: DatasetRecord = send(CreateDataset(name="photos"))
-    return made
+from tests.unit.server.conftest import BYTES, DIGEST, Send
 
 
 def sent(send: Send, dataset: DatasetRecord, *paths: str) -> list[CommitEntry]:

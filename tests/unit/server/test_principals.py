@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -17,13 +16,6 @@ from asyncsdk.server.backend import Backend
 from asyncsdk.server.handlers import registrations
 from asyncsdk.server.objects.minting import FileMinter
 from asyncsdk.server.principals import Principal, require
-
-
-@pytest.fixture
-def backend(tmp_path: Path) -> Iterator[Backend]:
-    backend = Backend.open(tmp_path / "data")
-    yield backend
-    backend.close()
 
 
 def test_every_message_has_a_handler_that_states_its_role(backend: Backend) -> None:

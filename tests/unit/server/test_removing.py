@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from asyncsdk.checksums import crc32c, crc32c_hex
 from asyncsdk.domain.ids import make_id
 from asyncsdk.errors import NotFound, ServerError, StoreError
-from asyncsdk.protocol.base import Message
-from asyncsdk.protocol.datasets import CreateDataset, DatasetRecord
+from asyncsdk.protocol.datasets import DatasetRecord
 from asyncsdk.protocol.items import DeleteItems
 from asyncsdk.protocol.projects import CreateProject
 from asyncsdk.protocol.uploads import (
@@ -30,39 +28,8 @@ from asyncsdk.server import backend as backend_module
 from asyncsdk.server import sweep as sweep_module
 from asyncsdk.server.backend import Backend
 from asyncsdk.server.handlers.keys import SWEEP_AGE_MS
-from asyncsdk.server.objects.arrivals import Arrival, Expected
 from asyncsdk.server.objects.clouds.location import Location
-from asyncsdk.server.objects.minting import FileMinter
-
-BYTES = b"five."
-DIGEST = crc32c_hex(crc32c(BYTES))
-DAY_MS = 24 * 3600 * 1000
-
-Send = Callable[[Message[Any]], Any]
-
-
-@pytest.fixture
-def backend(tmp_path: Path) -> Iterator[Backend]:
-    backend = Backend.open(tmp_path / "data")
-    yield backend
-    backend.close()
-
-
-@pytest.fixture
-def send(backend: Backend) -> Send:
-    return lambda message: backend.handle(message, backend.owner(), FileMinter(backend.objects))
-
-
-@pytest.fixture
-def dataset(send: Send) -> DatasetRecord:
-    made: DatasetRecord = send(CreateDataset(name="photos"))
-    return made
-
-
-def arrive(backend: Backend, key: str) -> None:
-    with Arrival(backend.objects, key[:24], Expected(len(BYTES))) as arrival:
-        arrival.write([BYTES])
-        arrival.finish()
+from tests.unit.server.conftest import BYTES, DAY_MS, DIGEST, Send, arrive
 
 
 def committed(backend: Backend, send: Send, dataset: DatasetRecord, *paths: str) -> list[CommitEntry]:

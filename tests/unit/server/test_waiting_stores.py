@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -33,35 +32,12 @@ from asyncsdk.protocol.uploads import (
 )
 from asyncsdk.server import backend as backend_module
 from asyncsdk.server.backend import Backend
-from asyncsdk.server.objects.arrivals import Arrival, Expected
 from asyncsdk.server.objects.minting import FileMinter
+from tests.unit.server.conftest import DAY_MS, Send, arrive
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(100)
 ZIP = b"PK\x05\x06" + bytes(18)
 ROWS = b'{"path": "absent", "predictions": []}\n'
-DAY_MS = 24 * 3600 * 1000
-
-Send = Callable[[Message[Any]], Any]
-
-
-@pytest.fixture
-def backend(tmp_path: Path) -> Iterator[Backend]:
-    backend = Backend.open(tmp_path / "data")
-    yield backend
-    backend.close()
-
-
-@pytest.fixture
-def send(backend: Backend) -> Send:
-    return lambda message: backend.handle(message, backend.owner(), FileMinter(backend.objects))
-
-
-def arrive(backend: Backend, key: str, data: bytes) -> dict[str, Any]:
-    """Bring *data* to where *key* leads; returns what a commit says of it."""
-    with Arrival(backend.objects, key[:24], Expected(len(data))) as arrival:
-        arrival.write([data])
-        arrival.finish()
-    return {"key": key, "size_bytes": len(data), "crc32c": crc32c_hex(crc32c(data))}
 
 
 def image(backend: Backend, send: Send, project_id: str) -> CommitProjectImage:

@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
-import anyio
 import pytest
 
 from asyncsdk.engine import Download, Engine, Progress, PutTarget, UrlOrigin
@@ -247,8 +246,7 @@ async def test_pauses_between_attempts_are_not_lateness() -> None:
         repeated += 1
         return "again"
 
-    async with anyio.create_task_group() as group:
-        assert await hedging.run(group, "up", 1, first, repeat) == "first"
+    assert await hedging.run("up", 1, first, repeat) == "first"
     assert repeated == 0
     assert hedging.late_seconds("up", 1) == 0.2
 
