@@ -8,7 +8,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -24,6 +23,7 @@ from asyncsdk.engine.journal import RunSummary, journal_folder
 from asyncsdk.engine.journal.catalogue import summaries
 from asyncsdk.errors import ConfigError, PermissionDenied
 from asyncsdk.server.http.front.objects import ObjectBytes
+from tests.support.commands import command
 from tests.support.http_server import Connection, HttpServer, Received
 from tests.support.server import RunningServer
 
@@ -194,10 +194,6 @@ def kill_when(process: subprocess.Popen[bytes], home: Path, is_ready: Callable[[
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-
-
-def command(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "asyncsdk", *map(str, arguments)]
 
 
 def test_a_killed_checkpoint_download_is_resumed_by_its_id(

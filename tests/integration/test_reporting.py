@@ -11,41 +11,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import pytest
 
-from asyncsdk.cli import main
 from asyncsdk.cli.exits import ExitCode
+from tests.support.commands import Caller
 
 SECRET = "s3cr3t-signature"
-
-
-class Said(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-    @property
-    def records(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.out.splitlines()]
-
-    @property
-    def summary(self) -> dict[str, Any]:
-        found: dict[str, Any] = self.records[-1]["summary"]
-        return found
-
-
-class Caller:
-    """Runs commands in this process."""
-
-    def __init__(self, capfd: pytest.CaptureFixture[str]) -> None:
-        self._capfd = capfd
-
-    def __call__(self, *arguments: object) -> Said:
-        self._capfd.readouterr()
-        status = main([str(argument) for argument in arguments])
-        return Said(status, *self._capfd.readouterr())
 
 
 @pytest.fixture

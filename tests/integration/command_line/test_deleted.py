@@ -7,14 +7,9 @@ from pathlib import Path
 import pytest
 
 from asyncsdk import Client
-from tests.integration.test_command_line import Caller
+from tests.support.commands import Caller
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(250))
-
-
-@pytest.fixture
-def call(capfd: pytest.CaptureFixture[str]) -> Caller:
-    return Caller(capfd)
 
 
 @pytest.mark.parametrize("kind", ["projects", "datasets", "models"])
