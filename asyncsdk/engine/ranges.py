@@ -198,7 +198,7 @@ class _Ranges:
         """Call *widen* whenever there may be more requests at once: a range may take a minute, and waits for nobody."""
         listeners = self._work.resources.slots.has_grown
         context = copy_context()  # what ranges begun then wait for is counted for this object, too
-        waking: list[asyncio.Task[None]] = []
+        waking: set[asyncio.Task[None]] = set()
 
         async def wake() -> None:
             if self._failure is None:
@@ -206,14 +206,16 @@ class _Ranges:
 
         def grown() -> None:
             # In a task: who tells may be a timer of the loop, and a group takes no task from there.
-            waking.append(asyncio.get_running_loop().create_task(wake(), context=context))
+            task = asyncio.get_running_loop().create_task(wake(), context=context)
+            waking.add(task)
+            task.add_done_callback(waking.discard)
 
         listeners.append(grown)
         try:
             yield
         finally:
             listeners.remove(grown)
-            if not all(task.done() for task in waking):
+            if waking:
                 with anyio.CancelScope(shield=True):
                     for task in waking:
                         task.cancel()

@@ -36,7 +36,7 @@ class Blow:
 
     Attributes:
         requests: At the head of its n-th request for the bytes of an object.
-        parts: At the head of its n-th part, or n-th range of more than 100,000 bytes.
+        parts: At the head of its n-th part, or n-th range: of more than 100,000 bytes, or not from the first on.
         messages: At its n-th message to the platform, of those in *kinds* (none named: of any kind).
         kinds: Which messages count.
         moment: Whether the platform has done what the message says when the client dies.
@@ -116,7 +116,7 @@ class Watch:
 
         def watched_find(bytes_: ObjectBytes, head: Any) -> Any:
             found = find(bytes_, head)
-            is_large = found.stop - found.start > _LARGE_RANGE
+            is_large = found.start > 0 or found.stop - found.start > _LARGE_RANGE  # the last range may be small
             watch._count("requests", *(["parts"] if is_large else []))
             if is_large:
                 time.sleep(0.01)  # as above

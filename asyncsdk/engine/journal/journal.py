@@ -42,7 +42,7 @@ _logger = logging.getLogger("asyncsdk.journal")
 
 _NOTED_SECONDS = 0.1
 """How long what arrived may wait for company: a page costs 0.1 ms, whatever is in it. That is also how much of a moment
-a kill can cost of what nobody flushed: small downloads, which are fetched again."""
+a kill can cost of what nobody flushed: small objects that arrived, and are neither told nor committed, move again."""
 
 T = TypeVar("T")
 

@@ -44,7 +44,10 @@ _EXTRA_SHARE = 0.05
 class _Flight(Generic[T]):
     """A part under way."""
 
-    def __init__(self) -> None:
+    def __init__(self, direction: Direction, size_bytes: int, repeat: Callable[[Claim], Awaitable[T]]) -> None:
+        self.direction = direction
+        self.size_bytes = size_bytes
+        self.repeat = repeat
         self.airtime = Airtime()  # of the first request
         self.first_scope = anyio.CancelScope()
         self.has_ended = False
@@ -139,20 +142,9 @@ class Hedging:
         """
         if not self._is_on:
             return await first(Airtime())
-        flight: _Flight[T] = _Flight()
-        loop = asyncio.get_running_loop()
-
-        def look() -> None:
-            pause = self._seconds_until_late(flight.airtime, direction, size_bytes)
-            if pause > 0:
-                flight.timer = loop.call_later(pause, look)
-                return
-            self.extra_bytes += size_bytes
-            self.repeated += 1
-            flight.repetition = loop.create_task(self._repeat(flight, repeat))
-
+        flight = _Flight(direction, size_bytes, repeat)
         # A timer, and a task only for a part that is late: a task for each would cost as much as sending 100 KiB.
-        flight.timer = loop.call_later(_LEAST_SECONDS, look)
+        self._look_in(_LEAST_SECONDS, flight)
         try:
             result = await self._race(flight, first)
         finally:
@@ -169,23 +161,46 @@ class Hedging:
         self.won += 1
         return result
 
-    def _seconds_until_late(self, airtime: Airtime, direction: Direction, size_bytes: int) -> float:
+    def _look_in(self, seconds: float, flight: _Flight[T]) -> None:
+        # No closure that names itself: such a cycle would keep the bytes of every part until the next collection.
+        flight.timer = asyncio.get_running_loop().call_later(seconds, self._look, flight)
+
+    def _look(self, flight: _Flight[T]) -> None:
+        """Repeat the part if it is late and that costs nobody anything, else look again."""
+        flight.timer = None  # it holds the flight
+        pause = self._seconds_until_late(flight)
+        if pause > 0:
+            self._look_in(pause, flight)
+        else:
+            flight.repetition = asyncio.get_running_loop().create_task(self._repeat(flight))
+
+    def _seconds_until_late(self, flight: _Flight[T]) -> float:
         """When to look again; 0: the part is late, and its repetition costs nobody anything."""
-        if airtime.started is None:
+        started = flight.airtime.started
+        if started is None:
             return _LEAST_SECONDS
-        late = self.late_seconds(direction, size_bytes)
+        late = self.late_seconds(flight.direction, flight.size_bytes)
         if late is None:
             return _LEAST_SECONDS  # nobody tells when enough is known
-        pause = airtime.started + late - monotonic()
+        pause = started + late - monotonic()
         if pause > 0:
             return pause
-        return 0 if self._may_repeat(size_bytes) else late / 4  # nor when a slot has become free
+        return 0 if self._may_repeat(flight.size_bytes) else late / 4  # nor when a slot has become free
 
-    async def _repeat(self, flight: _Flight[T], repeat: Callable[[Claim], Awaitable[T]]) -> None:
+    async def _repeat(self, flight: _Flight[T]) -> None:
         """Ask for a part that is late once more."""
+        if flight.has_ended:
+            return  # before this began
+        pause = self._seconds_until_late(flight)
+        if pause > 0:  # another one, late at the same moment, has the slot that was free
+            flight.repetition = None
+            self._look_in(pause, flight)
+            return
+        self.extra_bytes += flight.size_bytes
+        self.repeated += 1
         with flight.repetition_scope:
             try:
-                result = await repeat(flight.claim)
+                result = await flight.repeat(flight.claim)
             except Exception as error:  # noqa: BLE001  # once the first request was stopped its caller gets it, see `run`
                 if flight.first_scope.cancel_called and not flight.repeated.done():
                     flight.repeated.set_exception(error)

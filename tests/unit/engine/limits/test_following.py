@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -65,3 +66,23 @@ async def test_a_download_takes_what_becomes_free_while_its_ranges_are_under_way
             patient.may_answer.set()
             assert await task == data
         assert engine.limits.slots.has_grown == []
+
+
+async def test_what_was_told_of_more_is_not_remembered(patient: Patient, tmp_path: Path) -> None:
+    """The download of a day hears of it many times."""
+    patient.objects["/o"] = os.urandom(8 * MiB)
+    origin = UrlOrigin(patient.url("/o"), size_bytes=8 * MiB)
+    async with Engine(config(concurrency=20)) as engine, asyncio.timeout(30):
+        engine.limits.concurrency = 2
+        task = asyncio.create_task(engine.download(origin, tmp_path / "o"))
+        while patient.active < 2:
+            await asyncio.sleep(0.01)
+        for _ in range(50):
+            engine.limits.concurrency = 3
+            engine.limits.concurrency = 2
+            await asyncio.sleep(0)
+        await asyncio.sleep(0.01)
+        held = [thing for thing in gc.get_objects() if isinstance(thing, asyncio.Task)]
+        assert len([one for one in held if "_following" in getattr(one.get_coro(), "__qualname__", "")]) <= 1
+        patient.may_answer.set()
+        assert (await task).ok

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
+import time
+import weakref
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -226,11 +229,7 @@ def test_directions_and_sizes_are_learnt_apart() -> None:
 
 async def test_pauses_between_attempts_are_not_lateness() -> None:
     """A part that is tried again counts from its latest slot; while it has none, it is neither late nor repeated."""
-    health = Health()
-    health.part_bytes = 10**9
-    hedging = Hedging(Slots(4), health)
-    for _ in range(20):
-        hedging.learn("up", 1, 0.001)
+    hedging = _knowing(Slots(4))
     repeated = 0
 
     async def first(airtime: Airtime) -> str:
@@ -249,6 +248,110 @@ async def test_pauses_between_attempts_are_not_lateness() -> None:
     assert await hedging.run("up", 1, first, repeat) == "first"
     assert repeated == 0
     assert hedging.late_seconds("up", 1) == 0.2
+
+
+def _knowing(slots: Slots) -> Hedging:
+    """Return who knows that such parts are late after 0.2 s, and may repeat as many as there are slots."""
+    health = Health()
+    health.part_bytes = 10**9
+    hedging = Hedging(slots, health)
+    for _ in range(20):
+        hedging.learn("up", 1, 0.001)
+    return hedging
+
+
+class _Bytes:
+    """Stands for those of a part."""
+
+
+@pytest.mark.parametrize("way", ["in time", "late", "repeated"])
+async def test_nothing_holds_the_bytes_of_a_part_that_came(way: str) -> None:
+    """What moves it holds its bytes. In a cycle they would stay beyond the byte budget, until a collection of all."""
+    hedging = _knowing(Slots(4))
+    has_begun = asyncio.Event()
+
+    async def move() -> weakref.ref[_Bytes]:
+        data = _Bytes()
+
+        async def first(airtime: Airtime) -> _Bytes:
+            airtime.begin()
+            if way == "repeated":
+                await asyncio.Event().wait()
+            elif way == "late":
+                await has_begun.wait()
+            return data
+
+        async def repeat(claim: Claim) -> _Bytes:
+            has_begun.set()
+            if way == "late":
+                await asyncio.Event().wait()
+            assert await claim()
+            return data
+
+        assert await hedging.run("up", 1, first, repeat) is data
+        return weakref.ref(data)
+
+    gc.collect()
+    gc.disable()
+    try:
+        held = await move()
+        assert held() is None
+    finally:
+        gc.enable()
+    assert (hedging.repeated, hedging.won) == {"in time": (0, 0), "late": (1, 0), "repeated": (1, 1)}[way]
+
+
+async def test_two_that_are_late_at_once_share_no_slot() -> None:
+    """There is one free slot: one of them is repeated, the other one when that slot is free again."""
+    slots = Slots(1)
+    hedging = _knowing(slots)
+    at_once: list[int] = []
+    may_end = asyncio.Event()
+
+    async def first(airtime: Airtime) -> str:
+        airtime.begin()
+        await asyncio.Event().wait()
+        return "first"
+
+    async def repeat(claim: Claim) -> str:
+        async with slots.hold("part"):
+            at_once.append(hedging.repeated)
+            await may_end.wait()
+        assert await claim()
+        return "again"
+
+    async with asyncio.timeout(30):
+        parts = [asyncio.create_task(hedging.run("up", 1, first, repeat)) for _ in range(2)]
+        await asyncio.sleep(0)
+        time.sleep(0.3)  # both are looked at in the same turn of the loop
+        while not at_once:
+            await asyncio.sleep(0.01)
+        assert (hedging.repeated, hedging.extra_bytes) == (1, 1)
+        may_end.set()
+        assert await asyncio.gather(*parts) == ["again", "again"]
+    assert at_once == [1, 2]
+
+
+async def test_what_came_before_its_repetition_had_begun_is_not_asked_for_again() -> None:
+    hedging = _knowing(Slots(4))
+    has_come = asyncio.Event()
+
+    async def first(airtime: Airtime) -> str:
+        airtime.begin()
+        asyncio.get_running_loop().call_later(0.1, has_come.set)
+        time.sleep(0.3)  # it comes in the turn of the loop in which it is found to be late
+        await has_come.wait()
+        return "first"
+
+    asked: list[str] = []
+
+    async def repeat(claim: Claim) -> str:
+        asked.append("again")
+        return "again"
+
+    assert await hedging.run("up", 1, first, repeat) == "first"
+    assert asked == []
+    assert (hedging.repeated, hedging.extra_bytes) == (0, 0)
 
 
 async def test_small_objects_that_workers_move_are_no_parts(server: HttpServer, tmp_path: Path) -> None:
