@@ -9,6 +9,7 @@ Source: RFC 3720 appendix B.4 (CRC-32C, Castagnoli).
 from __future__ import annotations
 
 import base64
+import binascii
 import ctypes
 from functools import lru_cache
 
@@ -40,7 +41,7 @@ def crc32c_base64(value: int) -> str:
 
 def crc32c_from_base64(text: str) -> int:
     """Read the form that `crc32c_base64` writes; `ValueError` when it is not one."""
-    raw = base64.b64decode(text, validate=True)
+    raw = binascii.a2b_base64(text, strict_mode=True)
     if len(raw) != 4:
         raise ValueError(f"a crc32c has 4 bytes, not {len(raw)}")
     return int.from_bytes(raw, "big")

@@ -19,10 +19,11 @@ from asyncsdk.entities.datasets import AsyncDatasets
 from asyncsdk.entities.job_signals import signals_of
 from asyncsdk.entities.jobs import AsyncJobs
 from asyncsdk.entities.models import AsyncModels
+from asyncsdk.entities.patience import presence_of
 from asyncsdk.entities.projects import AsyncProjects
 from asyncsdk.entities.users import AsyncUsers
 from asyncsdk.entities.workers import AsyncWorker, AsyncWorkers
-from asyncsdk.errors import ConfigError, Unauthenticated
+from asyncsdk.errors import ConfigError, RequestError, ResponseError, Unauthenticated
 from asyncsdk.os_errors import os_errors
 from asyncsdk.platforms.base import Platform
 from asyncsdk.protocol.base import Message
@@ -97,6 +98,7 @@ class AsyncClient:
         self._engine: Engine | None = None
         self._local_workers: LocalWorkers | None = None
         self._job_signals = signals_of(self)
+        self._presence = presence_of(self)
         self._pid = os.getpid()
         self._is_closed = False
 
@@ -269,7 +271,12 @@ class AsyncClient:
             ResponseError: It refused; the subclass says why.
             RequestError: It did not answer.
         """
-        reply = await self.platform.send(message)
+        try:
+            reply = await self.platform.send(message)
+        except (RequestError, ResponseError) as error:
+            self._presence.failed(error)
+            raise
+        self._presence.answered()
         self._job_signals.sent(message, reply)
         return reply
 

@@ -199,7 +199,12 @@ def _read_profile(home: Path) -> dict[str, Any]:
 
 
 def _explain(error: ValidationError) -> str:
-    first = error.errors(include_input=False, include_url=False)[0]
+    errors = error.errors(include_input=False, include_url=False)
+    first = errors[0]
     name = str(first["loc"][0]) if first["loc"] else "settings"
     known = f" (environment {_ENVIRONMENT[name]})" if name in _ENVIRONMENT else ""
-    return f"setting {name!r}{known}: {first['msg'].removeprefix('Value error, ')}"
+    # One for each of the kinds that the value may have.
+    others = [
+        each["msg"].removeprefix("Input should be ") for each in errors[1:] if each["loc"][:1] == first["loc"][:1]
+    ]
+    return f"setting {name!r}{known}: {', or '.join([first['msg'].removeprefix('Value error, '), *others])}"

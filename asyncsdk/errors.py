@@ -205,6 +205,7 @@ class ResponseError(AsyncSDKError):
             the same everywhere.
         request_id: What to quote to whoever runs the server; empty when unknown.
         body: What the server said, decoded JSON or text, at most 64 KiB.
+        retry_after: Seconds for which it asks not to be asked again; None: it said nothing of that.
     """
 
     code = "response"
@@ -229,6 +230,8 @@ class ResponseError(AsyncSDKError):
 
     def __str__(self) -> str:
         message = super().__str__()
+        if self.retry_after:
+            message += f"; the server asks for a pause of {self.retry_after:.0f} s"
         return f"{message} (request {self.request_id})" if self.request_id else message
 
 

@@ -105,7 +105,8 @@ class MultipartTarget(_Redacted):
         abort_url: Removes the parts (DELETE). Empty: nothing is sent, the service sweeps.
         list_urls: List the parts that arrived (GET, XML): all of them, or a thousand of those after part 0, 1000, 2000
             ... (S3 signs the ``part-number-marker`` too). Pages that are missing when they are needed are asked of the
-            feed's ``renew``; parts that are on none are sent again. Empty: cannot be asked.
+            feed's ``renew``; parts that are on none are sent again. Empty: cannot be asked; then what is remembered of
+            an upload counts, and completing tells if the server has other parts.
         headers: Headers that go with every part; checksums that are left empty are filled in, see `PutTarget`.
         first_part: Number of the part that ``part_urls[0]`` takes, from 1.
         expires_at: When the URLs stop working, seconds since 1970 UTC; None when unknown.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import closing, suppress
+import os
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,15 @@ import anyio.to_thread
 
 from asyncsdk.cli.exits import ExitCode
 from asyncsdk.cli.invocation import Invocation
-from asyncsdk.cli.options import add_common, add_no_wait, add_project, add_resume
-from asyncsdk.cli.progress import ProgressDisplay
+from asyncsdk.cli.options import add_common, add_no_wait, add_project, add_resume, add_transfer
 from asyncsdk.cli.references import Reference, create_dataset, find_dataset
+from asyncsdk.cli.single_runs import SingleRun
 from asyncsdk.client import AsyncClient
 from asyncsdk.entities.archive_transfers import check_zip
 from asyncsdk.entities.datasets import AsyncDataset
 from asyncsdk.entities.jobs import AsyncJob
 from asyncsdk.errors import AsyncSDKError, NotFound
+from asyncsdk.os_errors import os_errors
 
 __all__ = ["add_commands", "download", "unpack", "upload"]
 
@@ -43,6 +45,7 @@ def add_commands(commands: Any) -> None:
     parser.add_argument("--create", action="store_true", help="make the dataset, and its project, when missing")
     parser.add_argument("--no-unpack", dest="unpack", action="store_false", help="only keep it")
     add_no_wait(parser)
+    add_transfer(parser)
     add_resume(parser)
     add_common(parser)
     parser.set_defaults(work=upload)
@@ -56,6 +59,7 @@ def add_commands(commands: Any) -> None:
     parser = verbs.add_parser("download", help="download the archive of a dataset as it was uploaded")
     _add_dataset(parser)
     parser.add_argument("destination", metavar="DEST", type=Path, help="file, or a folder that exists")
+    add_transfer(parser)
     add_resume(parser)
     add_common(parser)
     parser.set_defaults(work=download)
@@ -69,21 +73,48 @@ def _add_dataset(parser: Any) -> None:
 async def upload(invocation: Invocation) -> ExitCode:
     """Run ``asyncsdk archive upload``."""
     given, output = invocation.arguments, invocation.output
-    await anyio.to_thread.run_sync(check_zip, given.path)  # before a dataset is made for it
-    async with invocation.client() as client:
-        dataset = await _dataset_to_fill(client, invocation)
-        with closing(ProgressDisplay(output, "archive upload", unit="archives")) as progress:
-            if given.unpack:
-                job = await dataset.upload_archive(given.path, resume=given.resume, on_progress=progress.show)
-            else:
-                await dataset.upload_archive(given.path, unpack=False, resume=given.resume, on_progress=progress.show)
-        if given.unpack:
-            return await _told(invocation, dataset, job)
+    path: Path = given.path
+    run = SingleRun(invocation, "archive_upload", source=path, unit="archives")
+    if await run.has_nothing_to_do():
+        return run.exit_code
+    source = os.path.abspath(path)  # noqa: PTH100  # links stay as they are
+    async with AsyncExitStack() as stack:
+        with run:  # until it is there: what unpacks it moves nothing from here
+            try:
+                size = await anyio.to_thread.run_sync(_size_of_zip, path)  # before a dataset is made for it
+                client = await stack.enter_async_context(invocation.client())
+                dataset = await _dataset_to_fill(client, invocation)
+                if dataset is None or given.dry_run:
+                    run.would("would_send", path.name, source=source, destination=None, size_bytes=size)
+                    return run.exit_code
+                job = await _send(dataset, invocation, run)
+            except AsyncSDKError as error:
+                run.failed(path.name, error, source=source, destination=None)
+                raise
+            run.arrived(path.name, source=source, destination=None, dataset_id=dataset.id)
+        if job is not None:
+            status = await _told(invocation, dataset, job)
+            return run.exit_code if status is ExitCode.OK else status
         dataset = await dataset.refresh()
     if output.as_json:
         output.record(dataset.to_json())
     output.text(f"dataset {dataset.name} has the archive {dataset.archive_filename}")
-    return ExitCode.OK
+    return run.exit_code
+
+
+def _size_of_zip(path: Path) -> int:
+    check_zip(path)
+    with os_errors("source", source=str(path)):
+        return path.stat().st_size
+
+
+async def _send(dataset: AsyncDataset, invocation: Invocation, run: SingleRun) -> AsyncJob[Any] | None:
+    given = invocation.arguments
+    show, on_event = run.progress.show, run.on_event
+    if given.unpack:
+        return await dataset.upload_archive(given.path, resume=given.resume, on_progress=show, on_event=on_event)
+    await dataset.upload_archive(given.path, unpack=False, resume=given.resume, on_progress=show, on_event=on_event)
+    return None
 
 
 async def unpack(invocation: Invocation) -> ExitCode:
@@ -97,17 +128,37 @@ async def unpack(invocation: Invocation) -> ExitCode:
 async def download(invocation: Invocation) -> ExitCode:
     """Run ``asyncsdk archive download``."""
     given, output = invocation.arguments, invocation.output
-    async with invocation.client() as client:
-        dataset = await find_dataset(client, Reference.parse(given.dataset, given.project))
-        with closing(ProgressDisplay(output, "archive download", unit="archives")) as progress:
-            path = await dataset.download_archive(given.destination, resume=given.resume, on_progress=progress.show)
+    run = SingleRun(invocation, "archive_download", source=None, unit="archives")
+    if await run.has_nothing_to_do():
+        return run.exit_code
+    destination = os.path.abspath(given.destination)  # noqa: PTH100  # links stay as they are
+    name = str(given.dataset)
+    with run:
+        try:
+            async with invocation.client() as client:
+                dataset = await find_dataset(client, Reference.parse(given.dataset, given.project))
+                name = dataset.archive_filename or name
+                if given.dry_run:
+                    if dataset.archive_filename is None:
+                        raise NotFound(f"dataset {dataset.name} has no archive")
+                    run.would("would_fetch", name, source=dataset.id, destination=destination, size_bytes=None)
+                    return run.exit_code
+                path = await dataset.download_archive(
+                    given.destination, resume=given.resume, on_progress=run.progress.show, on_event=run.on_event
+                )
+        except AsyncSDKError as error:
+            run.failed(name, error, source=None, destination=destination)
+            raise
+        destination = os.path.abspath(path)  # noqa: PTH100  # links stay as they are
+        run.arrived(name, source=dataset.id, destination=destination)
     if output.as_json:
         output.record({"id": dataset.id, "name": dataset.name, "file": str(path)})
     output.text(f"archive of the dataset {dataset.name}: {path}")
-    return ExitCode.OK
+    return run.exit_code
 
 
-async def _dataset_to_fill(client: AsyncClient, invocation: Invocation) -> AsyncDataset:
+async def _dataset_to_fill(client: AsyncClient, invocation: Invocation) -> AsyncDataset | None:
+    """Return the dataset; None when it is to be created and nothing may change."""
     given = invocation.arguments
     reference = Reference.parse(given.dataset, given.project)
     try:
@@ -115,6 +166,9 @@ async def _dataset_to_fill(client: AsyncClient, invocation: Invocation) -> Async
     except NotFound:
         if not given.create or reference.is_perhaps_id:
             raise
+    if given.dry_run:
+        invocation.output.note(f"would create the dataset {reference}")
+        return None
     return await create_dataset(client, reference)
 
 

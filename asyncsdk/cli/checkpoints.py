@@ -14,8 +14,7 @@ from asyncsdk.cli.formats import human_size, parse_assignment
 from asyncsdk.cli.invocation import Invocation
 from asyncsdk.cli.options import add_common, add_project, add_resume, add_transfer, parsed_as
 from asyncsdk.cli.references import Reference, create_model, find_model
-from asyncsdk.cli.reports import make_entry, read_failed, was_stopped
-from asyncsdk.cli.runs import STOPPED, Run
+from asyncsdk.cli.single_runs import SingleRun
 from asyncsdk.cli.verifying import add_checkpoint_command
 from asyncsdk.client import AsyncClient
 from asyncsdk.domain.ids import is_id
@@ -89,9 +88,8 @@ async def upload(invocation: Invocation) -> ExitCode:
     """Run ``asyncsdk checkpoint upload``."""
     given = invocation.arguments
     path: Path = given.path
-    operation = "checkpoint_upload"
-    run = Run(invocation, operation, source=path, unit="checkpoints", is_single=True)
-    if await _nothing_failed(invocation, operation):
+    run = SingleRun(invocation, "checkpoint_upload", source=path, unit="checkpoints")
+    if await run.has_nothing_to_do():
         return run.exit_code
     source = os.path.abspath(path)  # noqa: PTH100  # links stay as they are
     with run:
@@ -100,7 +98,7 @@ async def upload(invocation: Invocation) -> ExitCode:
             async with invocation.client() as client:
                 model = await _model_to_fill(client, invocation)
                 if given.dry_run:
-                    _skip(run, path.name, source, None, size, "would_send")
+                    run.would("would_send", path.name, source=source, destination=None, size_bytes=size)
                     return run.exit_code
                 assert model is not None
                 checkpoint = await model.upload_checkpoint(
@@ -114,18 +112,17 @@ async def upload(invocation: Invocation) -> ExitCode:
                     on_event=run.on_event,
                 )
         except AsyncSDKError as error:
-            _fail(run, path.name, error, source, None)
+            run.failed(path.name, error, source=source, destination=None)
             raise
-        _succeed(run, invocation, checkpoint, path.name, source, None)
+        _tell(run, invocation, checkpoint, path.name, source, None)
     return run.exit_code
 
 
 async def download(invocation: Invocation) -> ExitCode:
     """Run ``asyncsdk checkpoint download``."""
     given = invocation.arguments
-    operation = "checkpoint_download"
-    run = Run(invocation, operation, source=None, unit="checkpoints", is_single=True)
-    if await _nothing_failed(invocation, operation):
+    run = SingleRun(invocation, "checkpoint_download", source=None, unit="checkpoints")
+    if await run.has_nothing_to_do():
         return run.exit_code
     destination = os.path.abspath(given.destination)  # noqa: PTH100  # links stay as they are
     with run:
@@ -135,15 +132,16 @@ async def download(invocation: Invocation) -> ExitCode:
                 checkpoint = await _find(model, given.which)
                 name = checkpoint.filename or checkpoint.id
                 if given.dry_run:
-                    _skip(run, name, checkpoint.id, destination, checkpoint.size_bytes, "would_fetch")
+                    size = checkpoint.size_bytes
+                    run.would("would_fetch", name, source=checkpoint.id, destination=destination, size_bytes=size)
                     return run.exit_code
                 await checkpoint.download(
                     given.destination, resume=given.resume, on_progress=run.progress.show, on_event=run.on_event
                 )
         except AsyncSDKError as error:
-            _fail(run, str(given.model), error, None, destination)
+            run.failed(str(given.model), error, source=None, destination=destination)
             raise
-        _succeed(run, invocation, checkpoint, name, checkpoint.id, destination)
+        _tell(run, invocation, checkpoint, name, checkpoint.id, destination)
     return run.exit_code
 
 
@@ -161,19 +159,6 @@ async def _model_to_fill(client: AsyncClient, invocation: Invocation) -> AsyncMo
     return await create_model(client, reference)
 
 
-async def _nothing_failed(invocation: Invocation, operation: str) -> bool:
-    """Whether this is a retry of a report in which nothing failed."""
-    retry = invocation.arguments.retry
-    if retry is None:
-        return False
-    failed = await anyio.to_thread.run_sync(lambda: any(True for _ in read_failed(retry, operation)))
-    if not failed and await anyio.to_thread.run_sync(was_stopped, retry, operation):
-        invocation.output.problem(STOPPED)
-    elif not failed:
-        invocation.output.note(f"nothing failed according to {retry}")
-    return not failed
-
-
 def _size_of(path: Path) -> int:
     with os_errors("source", source=str(path)):
         if path.is_dir():
@@ -183,51 +168,22 @@ def _size_of(path: Path) -> int:
         return path.stat().st_size
 
 
-def _skip(run: Run, name: str, source: str | None, destination: str | None, size: int, message: str) -> None:
-    run.tally.skipped += 1
-    run.write(
-        make_entry(
-            run.operation,
-            name,
-            "skipped",
-            source=source,
-            destination=destination,
-            message=message,
-            size_bytes=size,
-        )
-    )
-
-
-def _fail(run: Run, name: str, error: AsyncSDKError, source: str | None, destination: str | None) -> None:
-    if isinstance(error, ConfigError):
-        return  # nothing was tried
-    run.tally.add_failure(name, error)
-    run.write(make_entry(run.operation, name, "failed", source=source, destination=destination, error=error))
-
-
-def _succeed(
-    run: Run,
+def _tell(
+    run: SingleRun,
     invocation: Invocation,
     checkpoint: AsyncCheckpoint,
     name: str,
     source: str | None,
     destination: str | None,
 ) -> None:
-    run.tally.done += 1
-    run.tally.bytes_done += checkpoint.size_bytes
-    run.write(
-        make_entry(
-            run.operation,
-            name,
-            "done",
-            source=source,
-            destination=destination,
-            size_bytes=checkpoint.size_bytes,
-            seconds=run.seconds,
-            crc32c=checkpoint.crc32c,
-            verified=True if destination is not None else None,  # a download that differs is an error
-            checkpoint_id=checkpoint.id,
-        )
+    run.arrived(
+        name,
+        source=source,
+        destination=destination,
+        size_bytes=checkpoint.size_bytes,
+        crc32c=checkpoint.crc32c,
+        was_made=True,  # of what an earlier run sent, too
+        checkpoint_id=checkpoint.id,
     )
     marks = [
         text

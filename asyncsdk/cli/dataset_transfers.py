@@ -14,14 +14,14 @@ from asyncsdk.cli.exits import ExitCode
 from asyncsdk.cli.invocation import Invocation
 from asyncsdk.cli.options import add_common, add_project, add_resume, add_selection, add_transfer
 from asyncsdk.cli.references import Reference, create_dataset, find_dataset
-from asyncsdk.cli.reports import entry_of, make_entry, read_failed
+from asyncsdk.cli.reports import entry_of, read_failed, retried_report
 from asyncsdk.cli.runs import Run, own_files
 from asyncsdk.client import AsyncClient
-from asyncsdk.domain.filters import Condition
 from asyncsdk.engine import Outcome, Refused, Skipped
 from asyncsdk.entities.datasets import AsyncDataset
 from asyncsdk.entities.examining import PreparedItem
 from asyncsdk.entities.globs import PathFilter
+from asyncsdk.entities.item_transfers import download_items, upload_items
 from asyncsdk.entities.item_uploads import ItemUpload
 from asyncsdk.entities.walking import walk_folder
 from asyncsdk.errors import AsyncSDKError, NotFound, SourceNotFound
@@ -95,7 +95,10 @@ async def upload(invocation: Invocation) -> ExitCode:
                     matching = " that matches include and exclude" if given.include or exclude else ""
                     raise SourceNotFound(f"{source}: holds no file{matching}; nothing to upload")
             else:
-                report = await dataset.upload(
+                retried = None if given.retry is None else await anyio.to_thread.run_sync(retried_report, given.retry)
+                report = await upload_items(
+                    client,
+                    dataset.id,
                     source if given.retry is None else _failed_uploads(run, given.retry, given.include, exclude),
                     include=given.include,
                     exclude=exclude,
@@ -105,6 +108,8 @@ async def upload(invocation: Invocation) -> ExitCode:
                     on_progress=run.progress.show,
                     on_outcome=on_outcome,
                     on_event=run.on_event,
+                    place=source,
+                    retried=retried,
                 )
                 run.took(report)
         return run.exit_code
@@ -183,57 +188,30 @@ async def download(invocation: Invocation) -> ExitCode:
     async with invocation.client() as client:
         dataset = await find_dataset(client, reference)
         with run:
-            if given.retry is None:
-                await _fetch(dataset, invocation, run, None)
-            else:
-                async for entries in _batches_for_filter(given.retry):
-                    await _fetch_again(dataset, invocation, run, entries, destination)
+
+            def on_outcome(outcome: Outcome) -> None:
+                run.tally.add(outcome)
+                run.write(_download_entry(outcome, destination))
+
+            retried = None if given.retry is None else await anyio.to_thread.run_sync(retried_report, given.retry)
+            report = await download_items(
+                client,
+                dataset.id,
+                destination,
+                filter=None,
+                include=given.include,
+                exclude=given.exclude,
+                on_existing=given.on_existing,
+                dry_run=given.dry_run,
+                resume=given.resume,
+                on_progress=run.progress.show,
+                on_outcome=on_outcome,
+                on_event=run.on_event,
+                only=None if given.retry is None else _names_for_filter(given.retry),
+                retried=retried,
+            )
+            run.took(report)
         return run.exit_code
-
-
-async def _fetch(
-    dataset: AsyncDataset, invocation: Invocation, run: Run, only: Condition | None, seen: set[str] | None = None
-) -> None:
-    given = invocation.arguments
-
-    def on_outcome(outcome: Outcome) -> None:
-        run.tally.add(outcome)
-        run.write(_download_entry(outcome, given.destination))
-        if seen is not None:
-            seen.add(outcome.name)
-
-    report = await dataset.download(
-        given.destination,
-        filter=only,
-        include=given.include,
-        exclude=given.exclude,
-        on_existing=given.on_existing,
-        dry_run=given.dry_run,
-        resume=given.resume and only is None,
-        on_progress=run.progress.show,
-        on_outcome=on_outcome,
-        on_event=run.on_event,
-    )
-    run.took(report)
-
-
-async def _fetch_again(
-    dataset: AsyncDataset, invocation: Invocation, run: Run, entries: list[dict[str, Any]], destination: Path
-) -> None:
-    seen: set[str] = set()
-    only = Condition("path", "in", [entry["name"] for entry in entries])
-    await _fetch(dataset, invocation, run, only, seen)
-    run.progress.begin_another()
-    paths = PathFilter(invocation.arguments.include, invocation.arguments.exclude)
-    for entry in entries:
-        name: str = entry["name"]
-        if name in seen or not paths.keeps(name):
-            continue
-        error = NotFound(f"{name}: the dataset has no such item any more")
-        run.tally.add_failure(name, error)
-        run.write(
-            make_entry("download", name, "failed", source=name, destination=_local(destination, name), error=error)
-        )
 
 
 def _download_entry(outcome: Outcome, destination: Path) -> dict[str, Any]:
@@ -244,15 +222,16 @@ def _local(destination: Path, name: str) -> str:
     return os.path.abspath(destination / name)  # noqa: PTH100  # links stay as they are
 
 
-async def _batches_for_filter(report: Path) -> AsyncIterator[list[dict[str, Any]]]:
-    batch: list[dict[str, Any]] = []
+async def _names_for_filter(report: Path) -> AsyncIterator[list[str]]:
+    """Yield the names of what failed, as many at once as one filter may hold."""
+    batch: list[str] = []
     characters = 0
     async for entry in _in_batches(read_failed(report, "download")):
         size = 3 * len(entry["name"].encode()) + 10  # as it is in a URL at worst
         if batch and (len(batch) == _MAX_PATHS_PER_FILTER or characters + size > _MAX_FILTER_CHARACTERS):
             yield batch
             batch, characters = [], 0
-        batch.append(entry)
+        batch.append(entry["name"])
         characters += size
     if batch:
         yield batch

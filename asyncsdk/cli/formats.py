@@ -24,11 +24,13 @@ __all__ = [
     "parse_json_or_text",
     "parse_positive",
     "parse_size",
+    "parse_wait",
 ]
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_NO_TIME = {"0", *(f"0{unit}" for unit in _SECONDS)}
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
@@ -101,6 +103,15 @@ def parse_duration(text: str) -> float:
     plain = text.strip()
     unit = _SECONDS.get(plain[-1:])
     return parse_positive(plain if unit is None else plain[:-1]) * (unit or 1)
+
+
+def parse_wait(text: str) -> float:
+    """Return the seconds that *text* means as `parse_duration` does; ``0`` is none.
+
+    Raises:
+        ConfigError: It is no time.
+    """
+    return 0.0 if text.strip() in _NO_TIME else parse_duration(text)
 
 
 def human_size(size_bytes: float) -> str:

@@ -38,6 +38,7 @@ class Invocation:
         given = self.arguments
         return Settings.load(
             url=self._url(),
+            platform=given.platform,
             token=given.token,
             data=given.data,
             concurrency=given.concurrency,
@@ -56,6 +57,7 @@ class Invocation:
         given = self.arguments
         client = AsyncClient(
             self._url(),
+            platform=given.platform,
             token=given.token,
             data=given.data,
             concurrency=given.concurrency,

@@ -17,7 +17,7 @@ from asyncsdk.cli.options import Arguments, add_common, add_no_wait, add_transfe
 from asyncsdk.engine.journal import RunSummary, journal_folder
 from asyncsdk.engine.journal.catalogue import forget as forget_run
 from asyncsdk.engine.journal.catalogue import summaries, summary
-from asyncsdk.errors import ConfigError, SourceNotFound
+from asyncsdk.errors import AsyncSDKError, ConfigError, Conflict, SourceNotFound
 
 __all__ = ["GIVEN_ANEW", "add_commands", "command_of", "forget", "list_runs", "resume", "show"]
 
@@ -86,15 +86,18 @@ async def list_runs(invocation: Invocation) -> ExitCode:
     """Run ``asyncsdk journal list``."""
     output = invocation.output
     folder = journal_folder(invocation.settings().home)
-    found = await anyio.to_thread.run_sync(lambda: list(summaries(folder)))
+    unreadable: list[AsyncSDKError] = []
+    found = await anyio.to_thread.run_sync(lambda: list(summaries(folder, unreadable.append)))
     if output.as_json:
         for run in found:
             output.record(_values(run))
     elif found:
         for line in TableWriter(_COLUMNS).lines([_row(run) for run in found]):
             output.text(line)
-    else:
+    elif not unreadable:
         output.note("no runs have a journal: all that were begun are complete")
+    for error in unreadable:
+        output.problem(str(error))
     return ExitCode.OK
 
 
@@ -120,13 +123,15 @@ async def resume(invocation: Invocation) -> ExitCode:
 
     run = await _summary(invocation)
     if run.state == "running":
-        raise ConfigError(f"{run.run_id} is under way ({run.owner})")
+        raise Conflict(f"{run.run_id} is under way ({run.owner})")
     arguments = parse(command_of(run))
     given = invocation.arguments
     for name in GIVEN_ANEW:
         value = getattr(given, name)
         if value != getattr(Arguments, name):
             setattr(arguments, name, value)
+    if "url" in run.arguments:  # whatever the environment says
+        arguments.platform = run.arguments.get("platform", "rest")
     if "folder" in run.arguments:  # paths in a manifest count from it
         arguments.manifest_folder = folder = Path(run.arguments["folder"])
         if not await anyio.to_thread.run_sync(folder.is_dir):
@@ -182,13 +187,14 @@ def command_of(run: RunSummary) -> list[str]:
             command = ["checkpoint", "download", known["model"], place, "--which", known["checkpoint"]]
         case "archive_upload":
             command = ["archive", "upload", place, known["dataset"]]
-            command += [] if known.get("unpack", True) else ["--no-unpack"]
+            command += [*_policy(run), *([] if known.get("unpack", True) else ["--no-unpack"])]
         case "archive_download":
             command = ["archive", "download", known["dataset"], place]
         case "transfer":
             command = ["transfer", place, *_policy(run)]
         case _:
             raise ConfigError(f"{run.run_id}: no command of this release starts {run.verb!r}; run it again")
+    command += [f"--retry={known['retry']}"] if "retry" in known else []
     for name in ("url", "data"):
         if name in known:
             command += [f"--{name}", known[name]]

@@ -11,9 +11,10 @@ signatures in URLs".
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
-__all__ = ["lasting_query"]
+__all__ = ["lasting_fields", "lasting_query"]
 
 _AZURE = frozenset(
     (
@@ -37,14 +38,27 @@ _SIGNING = frozenset(
 )  # fmt: skip
 
 
-def lasting_query(url: str) -> str:
-    """Return the query of *url* without what signing it adds; may hold secrets all the same, and is for digests."""
+def lasting_query(url: str, also: Collection[str] = ()) -> str:
+    """Return the query of *url* without what signing it adds; may hold secrets all the same, and is for digests.
+
+    Args:
+        also: Further parameters to leave out, in lower case.
+    """
     try:
         pairs = parse_qsl(urlsplit(url).query, keep_blank_values=True, errors="surrogateescape")
     except ValueError:  # no URL; moving it will say so
         return url
+    return _lasting(pairs, also)
+
+
+def lasting_fields(fields: Iterable[tuple[str, str]]) -> str:
+    """Return the fields of a form without what signing it adds, as `lasting_query` does."""
+    return _lasting(list(fields), ())
+
+
+def _lasting(pairs: list[tuple[str, str]], also: Collection[str]) -> str:
     names = {name.lower() for name, _ in pairs}
     leave_out = _SIGNING | _AZURE if "sig" in names else _SIGNING
-    kept = sorted((name, value) for name, value in pairs if name.lower() not in leave_out)
+    kept = sorted((name, value) for name, value in pairs if name.lower() not in leave_out and name.lower() not in also)
     # Written as a query again: what was escaped must not read as two parameters, nor one broken byte as another.
     return urlencode(kept, errors="surrogateescape")

@@ -10,11 +10,22 @@ from typing import Any
 import anyio.to_thread
 
 from asyncsdk.checksums import crc32c_hex
-from asyncsdk.engine import Download, Outcome, Skipped, Transfer, Upload
+from asyncsdk.engine import (
+    BlobTarget,
+    Download,
+    MultipartTarget,
+    Outcome,
+    ResumableTarget,
+    Resume,
+    Skipped,
+    Transfer,
+    Upload,
+)
 from asyncsdk.engine.journal import Clearing, Entry, Finished, Identity, Journal, digest_of
+from asyncsdk.engine.journal.large import LargeState
 from asyncsdk.entities.download_books import is_as_written
 
-__all__ = ["ManifestBooks"]
+__all__ = ["ManifestBooks", "ask_server"]
 
 
 class ManifestBooks:
@@ -39,12 +50,19 @@ class ManifestBooks:
         if downloads:
             await self._clearing.clear(str(one.sink) for one in downloads)
             await self._journal.begin()  # so that what a kill leaves of them is found
-        begun = frozenset(await self._journal.begun([one.key.name for one in downloads]))
+        in_parts = [one for one in moving if _goes_in_parts(one)]
+        uploads = [one for one in in_parts if one.key.name not in done]
+        begun = frozenset(await self._journal.begun([one.key.name for one in (*downloads, *in_parts)]))
+        for name in begun & done.keys():  # killed before it could be kept that the parts are over
+            self._journal.end_large(name)
         for download in downloads:
             name = download.key.name
             state = await self._journal.recall_large(name) if name in begun else self._journal.new_large(name, {})
             download.received = state.received()
             download.wants_identity = True
+        for upload in uploads:
+            assert isinstance(upload, Upload)
+            upload.resume = (await self._state(upload, is_begun=upload.key.name in begun)).resume()
         return [
             Skipped(one.name, done[one.key.name], one.key)
             if isinstance(one, (Upload, Download)) and one.key.name in done
@@ -52,13 +70,50 @@ class ManifestBooks:
             for one in transfers
         ]
 
+    async def _state(self, upload: Upload, *, is_begun: bool) -> LargeState:
+        """Return what is known of an object that goes in parts: of this file, or of one that cannot be replaced."""
+        name, target = upload.key.name, upload.target
+        if is_begun:
+            state = await self._journal.recall_large(name)
+            # What a session has of another file spoils it; whoever sends finds that out, and ends the session.
+            is_spoilt = isinstance(target, ResumableTarget) and state.facts.get("upload_id") == target.upload_id
+            if is_spoilt or tuple(state.facts.get("identity", ())) == upload.key.file:
+                return state
+        return self._journal.new_large(name, {"identity": upload.key.file})
+
     def arrived(self, outcome: Outcome) -> None:
         """Keep, soon, that *outcome* is done."""
         self._journal.note(outcome)
 
-    async def flush(self) -> None:
-        """Return when everything that arrived is kept."""
+    async def settle(self, outcomes: Sequence[Outcome]) -> None:
+        """Return when everything that arrived is kept; of *outcomes* that are done, no parts need to be known then."""
         await self._journal.flush()
+        for outcome in outcomes:
+            transfer = outcome.transfer
+            if outcome.status == "done" and isinstance(transfer, Upload) and transfer.resume is not None:
+                self._journal.end_large(transfer.key.name)
+
+
+def ask_server(transfers: Iterable[Transfer]) -> None:
+    """Have uploads in parts of which nothing is known go on with what their server has, where it can be asked.
+
+    Parts that another call has sent then count if the server states their checksums; what a session has goes on.
+    """
+    for one in transfers:
+        if not isinstance(one, Upload):
+            continue
+        target = one.target
+        if isinstance(target, ResumableTarget) or (isinstance(target, MultipartTarget) and target.list_urls):
+            one.resume = Resume(target.upload_id, target.part_size)
+
+
+def _goes_in_parts(transfer: Transfer) -> bool:
+    """Whether parts of it may be kept, of a file that could be looked at."""
+    return (
+        isinstance(transfer, Upload)
+        and isinstance(transfer.target, (MultipartTarget, ResumableTarget, BlobTarget))
+        and transfer.key.file is not None
+    )
 
 
 def _look(moving: Sequence[Upload | Download], entries: dict[str, Entry]) -> dict[str, int]:

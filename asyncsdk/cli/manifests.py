@@ -1,8 +1,7 @@
 """``asyncsdk transfer MANIFEST.jsonl``: the engine alone, for people who already have signed URLs.
 
-A line is ``{"source": PATH, "url": URL, "headers": {...}}`` to upload, or ``{"url": URL, "destination": PATH,
-"headers": {...}}`` to download; ``"crc32c"`` of either is what its bytes must have, and ``"key"`` names it for the
-journal. Paths are relative to the current folder. A bad line is a failure with its number and does not stop the others.
+What a line may say is in `manifest_lines`. Paths are relative to the current folder. A bad line is a failure with its
+number and does not stop the others.
 """
 
 from __future__ import annotations
@@ -19,28 +18,27 @@ from typing import IO, Any
 
 import anyio
 import anyio.to_thread
-import orjson
 
 from asyncsdk.cli.exits import ExitCode
 from asyncsdk.cli.identities import Identities
 from asyncsdk.cli.invocation import Invocation
-from asyncsdk.cli.line_names import lasting_query
-from asyncsdk.cli.manifest_books import ManifestBooks
+from asyncsdk.cli.manifest_books import ManifestBooks, ask_server
+from asyncsdk.cli.manifest_lines import Line, parse_line
 from asyncsdk.cli.options import add_common, add_resume, add_transfer
-from asyncsdk.cli.reports import entry_of, make_entry, read_failed
+from asyncsdk.cli.reports import entry_of, make_entry, read_failed, retried_report
 from asyncsdk.cli.runs import Run
-from asyncsdk.engine import Download, Origin, Outcome, PutTarget, Refused, Skipped, Target, Transfer, Upload, UrlOrigin
-from asyncsdk.engine.journal import Identity, RunRecord
+from asyncsdk.engine import Download, Origin, Outcome, Target, Transfer, Upload
+from asyncsdk.engine.journal import RetriedReport, RunRecord
 from asyncsdk.entities.resuming import keeping
-from asyncsdk.errors import AsyncSDKError, ConfigError, InvalidRow, SourceNotFound, SourceUnreadable, redact_url
+from asyncsdk.errors import ConfigError, InvalidRow, SourceNotFound
 from asyncsdk.os_errors import os_errors
 
-__all__ = ["ManifestFeed", "add_commands", "parse_line", "transfer"]
+__all__ = ["ManifestFeed", "add_commands", "transfer"]
 
 _BATCH = 500
 _READ_BYTES = 256 * 1024
-_MAX_LINE_BYTES = 1024 * 1024
-_KNOWN = {"source", "url", "headers", "destination", "crc32c", "key"}
+_MAX_LINE_BYTES = 32 * 1024 * 1024
+"""10,000 signed URLs of 3 KiB, and something."""
 
 
 def add_commands(commands: Any) -> None:
@@ -50,9 +48,11 @@ def add_commands(commands: Any) -> None:
         help="move what a manifest of signed URLs says, without a platform",
         description='Move what a manifest says. Its lines are {"source": PATH, "url": URL, "headers": {...}} to '
         'upload,\n{"url": URL, "destination": PATH, "headers": {...}} to download; "headers" may be left out, and\n'
-        '"crc32c" (eight hexadecimal digits) be added: the bytes must have it. A run that was stopped goes on when\n'
-        "the command is given again, also when its URLs were signed anew; lines are told apart by path and by URL\n"
-        'without its signature, or by a "key" of your own.',
+        '"crc32c" (eight hexadecimal digits) be added: the bytes must have it. To upload in parts, into a session,\n'
+        'to a blob or by a form, "multipart", "resumable", "blob" or "form" stands in place of "url" (the guide to\n'
+        "the command line shows how). A run that was stopped goes on when the command is given again, also when its\n"
+        'URLs were signed anew; lines are told apart by path and by URL without its signature, or by a "key" of\n'
+        "your own.",
     )
     parser.add_argument("manifest", metavar="MANIFEST.jsonl", help="the manifest; - reads standard input")
     add_transfer(parser)
@@ -65,6 +65,7 @@ async def transfer(invocation: Invocation) -> ExitCode:
     """Run ``asyncsdk transfer``; with ``--retry``, what failed and stands in the manifest no more fails again."""
     given = invocation.arguments
     name = "<stdin>" if given.manifest == "-" else str(given.manifest)
+    retried = None if given.retry is None else await anyio.to_thread.run_sync(retried_report, given.retry)
     only = None if given.retry is None else await anyio.to_thread.run_sync(_failed_lines, given.retry)
     with (
         only or nullcontext(),
@@ -76,24 +77,30 @@ async def transfer(invocation: Invocation) -> ExitCode:
             run.tally.add(outcome)
             run.write(_entry(outcome))
 
-        record = None if only is not None else _record(invocation)
+        record = _record(invocation, retried)
         async with invocation.engine() as engine, keeping(invocation.settings(), record, run.on_event) as kept:
             books = None if kept.journal is None else ManifestBooks(kept.journal)
-            feed = ManifestFeed(file, name, only=only, dry_run=given.dry_run, books=books, folder=given.manifest_folder)
+            feed = ManifestFeed(
+                file, name, only=only, dry_run=given.dry_run, books=books, asks=given.resume,
+                folder=given.manifest_folder,
+            )  # fmt: skip
             report = await engine.collect(
                 feed, on_progress=run.progress.show, on_outcome=on_outcome, on_event=run.on_event
             )
-            # No platform can be asked whether what the journal knows still holds, and one line that fails every night
-            # would keep all the others from moving: what has failed goes by --retry.
-            kept.ended(report, forgets_failures=True)
             run.took(report)
             if only is not None and given.retry is not None:
                 await _fail_what_is_gone(run, only, given.retry, name)
+            await anyio.to_thread.run_sync(run.end_report)  # first: a kill in between would leave neither
+            kept.ended(report)
     return run.exit_code
 
 
-def _record(invocation: Invocation) -> RunRecord | None:
-    """Return the run of a manifest that has a name."""
+def _record(invocation: Invocation, retried: RetriedReport | None) -> RunRecord | None:
+    """Return the run of a manifest that has a name.
+
+    No platform can be asked whether what the journal knows still holds, and one line that fails every night would keep
+    all the others from moving: the journal is the sole witness, and what has failed goes by ``--retry``.
+    """
     given = invocation.arguments
     if given.manifest == "-" or given.dry_run or not given.resume:
         return None
@@ -102,106 +109,12 @@ def _record(invocation: Invocation) -> RunRecord | None:
         "folder": str(given.manifest_folder or Path.cwd()),
     }
     policy = {} if given.source_changed == "fail" else {"source_changed": given.source_changed}
-    return RunRecord("transfer", where, where | policy)
-
-
-class _Line:
-    """One line of the manifest; the ``key`` of its transfer.
-
-    Attributes:
-        number: From 1.
-        source: What a report calls where the bytes come from.
-        destination: What a report calls where they go.
-        file: Identity of the file to upload, taken before it is opened, when a journal is kept.
-        name: What the journal calls it: the same for a line whose URL was only signed again.
-    """
-
-    __slots__ = ("destination", "file", "name", "number", "source")
-
-    def __init__(self, number: int, source: str | None = None, destination: str | None = None) -> None:
-        self.number = number
-        self.source = source
-        self.destination = destination
-        self.file: Identity | None = None
-        self.name = ""
-
-    @property
-    def identity(self) -> tuple[str | int | None, ...]:
-        """The same for a line whose URL was only signed again; bad lines go by their number."""
-        is_bad = self.source is None and self.destination is None
-        return self.source, self.destination, self.number if is_bad else None
-
-
-def parse_line(
-    line: bytes, number: int, manifest: str, *, dry_run: bool = False, folder: Path | None = None
-) -> Transfer:
-    """Return what one line of a manifest means; `Refused` when it means nothing. Blocking with *dry_run*.
-
-    Paths count from *folder*; None: from the current one.
-    """
-    known = _Line(number)
-    name = f"{manifest}:{number}"
-    try:
-        transfer = _parse(line, known, folder or Path())
-    except ConfigError as error:
-        return Refused(name, InvalidRow(str(error), line=number, file=manifest), known)
-    if not dry_run:
-        return transfer
-    if isinstance(transfer, Download):
-        return Skipped(transfer.name, 0, known, "would_fetch")
-    try:
-        source = transfer.source
-        assert isinstance(source, Path)
-        with os_errors("source", source=str(source)):
-            size = source.stat().st_size
-        if source.is_dir():
-            raise SourceUnreadable(f"{source}: is a folder; a line of a manifest moves one file", source=str(source))
-    except AsyncSDKError as error:
-        return Refused(transfer.name, error, known)
-    return Skipped(transfer.name, size, known, "would_send")
-
-
-def _parse(line: bytes, known: _Line, folder: Path) -> Upload | Download:
-    try:
-        row = orjson.loads(line)
-    except orjson.JSONDecodeError as error:
-        raise ConfigError(f"no JSON: {error}") from None
-    if not isinstance(row, dict):
-        raise ConfigError("must be a JSON object")
-    if unknown := row.keys() - _KNOWN:
-        raise ConfigError(f"unknown key {min(unknown)!r}; known are {', '.join(sorted(_KNOWN))}")
-    url, headers = row.get("url"), row.get("headers") or {}
-    if not isinstance(url, str) or not url:
-        raise ConfigError("'url' is missing")
-    if not isinstance(headers, dict) or not all(isinstance(value, str) for value in headers.values()):
-        raise ConfigError("'headers' must be an object of texts")
-    crc32c = row.get("crc32c")
-    if crc32c is not None and not isinstance(crc32c, str):
-        raise ConfigError("'crc32c' must be a text of eight hexadecimal digits")
-    key = row.get("key")
-    if key is not None and not (isinstance(key, str) and key):
-        raise ConfigError("'key' must be a text")
-    source, destination = row.get("source"), row.get("destination")
-    if (source is None) == (destination is None):
-        raise ConfigError("give either 'source' (to upload) or 'destination' (to download)")
-    path = source if source is not None else destination
-    if not isinstance(path, str) or not path or "\0" in path:
-        raise ConfigError(f"{'source' if source is not None else 'destination'!r} must be a path")
-    kind = "from" if source is not None else "to"
-    known.name = (
-        f"{kind}\0{path}\0{redact_url(url)}\0{lasting_query(url)}" if key is None else f"{kind}\0{path}\0\0{key}"
-    )
-    if source is not None:
-        target = PutTarget(url, headers)
-        known.source, known.destination = source, redact_url(url)
-        return Upload(folder / source, target, crc32c=crc32c, key=known, name=source)
-    origin = UrlOrigin(url, headers, crc32c=crc32c)
-    known.source, known.destination = redact_url(url), path
-    return Download(origin, folder / path, key=known, name=path)
+    return RunRecord("transfer", where, where | policy, retried=retried, is_sole_witness=True)
 
 
 class ManifestFeed:
-    """Reads a manifest while its transfers go, without blocking the event loop. Memory: one read.
+    """Reads a manifest while its transfers go, without blocking the event loop. Memory: one read, or
+    one line.
 
     Args:
         file: The manifest, binary; anything that has a descriptor.
@@ -209,6 +122,7 @@ class ManifestFeed:
         only: Identities of the lines to run, which learn what was met; None: all.
         dry_run: Whether to say what would be done instead.
         books: The journal; None: none is kept.
+        asks: Whether, without a journal, servers are asked what they have of what a line would send.
         folder: That paths count from; None: the current one.
     """
 
@@ -220,6 +134,7 @@ class ManifestFeed:
         only: Identities | None = None,
         dry_run: bool = False,
         books: ManifestBooks | None = None,
+        asks: bool = False,
         folder: Path | None = None,
     ) -> None:
         self._lines = _numbered_lines(file, name)
@@ -227,6 +142,7 @@ class ManifestFeed:
         self._only = only
         self._dry_run = dry_run
         self._books = books
+        self._asks = asks and books is None and not dry_run
         self._folder = folder
         self._waiting: deque[Transfer] = deque()
 
@@ -248,18 +164,21 @@ class ManifestFeed:
 
     async def settle(self, outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
         if self._books is not None:
-            await self._books.flush()
+            await self._books.settle(outcomes)
         return outcomes
 
     def _parse(self, lines: list[tuple[int, bytes]]) -> list[Transfer]:
         parsed = (
             parse_line(line, number, self._name, dry_run=self._dry_run, folder=self._folder) for number, line in lines
         )
-        return [one for one in parsed if self._only is None or _is_asked_for(one.key, self._only)]
+        meant = [one for one in parsed if self._only is None or _is_asked_for(one.key, self._only)]
+        if self._asks:
+            ask_server(meant)
+        return meant
 
 
 def _entry(outcome: Outcome) -> dict[str, Any]:
-    known: _Line = outcome.transfer.key
+    known: Line = outcome.transfer.key
     return entry_of("transfer", outcome, source=known.source, destination=known.destination, line=known.number)
 
 
@@ -274,13 +193,13 @@ def _failed_lines(report: Path) -> Identities:
     return found
 
 
-def _line_of(entry: dict[str, Any]) -> _Line:
-    return _Line(entry.get("line") or 0, entry.get("source"), entry.get("destination"))
+def _line_of(entry: dict[str, Any]) -> Line:
+    return Line(entry.get("line") or 0, entry.get("source"), entry.get("destination"))
 
 
-def _is_asked_for(line: _Line, only: Identities) -> bool:
+def _is_asked_for(line: Line, only: Identities) -> bool:
     """Whether the line failed, or was a bad one under the same number and is mended now."""
-    was_bad = only.meet(_Line(line.number).identity)
+    was_bad = only.meet(Line(line.number).identity)
     return only.meet(line.identity) or was_bad
 
 
@@ -318,17 +237,21 @@ def _open_manifest(name: str) -> IO[bytes]:
 async def _numbered_lines(file: IO[bytes], name: str) -> AsyncIterator[list[tuple[int, bytes]]]:
     """Yield the lines that are not blank with their numbers, as many as came with one read."""
     number = 0
-    rest = b""
+    begun: list[bytes] = []  # of a line whose end has not come
     while data := await _read_some(file, name):
-        *lines, rest = (rest + data).split(b"\n")
-        if len(rest) > _MAX_LINE_BYTES:
+        lines: list[bytes] = []
+        if b"\n" in data:
+            *lines, data = b"".join((*begun, data)).split(b"\n")
+            begun.clear()
+        begun.append(data)
+        if sum(map(len, begun)) > _MAX_LINE_BYTES:
             raise ConfigError(f"{name}, line {number + len(lines) + 1}: is longer than {_MAX_LINE_BYTES} bytes; "
                               "a manifest holds one JSON object per line")  # fmt: skip
         found = list(_counted(lines, number))
         number += len(lines)
         if found:
             yield found
-    if found := list(_counted([rest], number)):
+    if found := list(_counted([b"".join(begun)], number)):
         yield found
 
 

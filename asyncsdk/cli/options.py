@@ -15,6 +15,7 @@ from asyncsdk.cli.formats import (
     parse_json_or_text,
     parse_positive,
     parse_size,
+    parse_wait,
 )
 from asyncsdk.domain.filters import AllOf, Condition, Filter
 from asyncsdk.engine import Bandwidth, Concurrency
@@ -45,6 +46,7 @@ class Arguments(argparse.Namespace):
     stand before the command or after it."""
 
     url: str | None = None
+    platform: str | None = None
     token: str | None = None
     data: Path | None = None
     concurrency: Concurrency | None = None
@@ -182,8 +184,9 @@ def add_transfer(parser: argparse.ArgumentParser) -> None:
                        "begin per second")  # fmt: skip
     group.add_argument("--deadline", metavar="TIME", type=parsed_as(parse_duration), help="how long it may take, such "
                        "as 90, 30m or 8h; what is not done by then has failed")  # fmt: skip
-    group.add_argument("--outage", metavar="TIME", type=parsed_as(parse_duration), help="how long to wait for a server "
-                       "that refuses everything or cannot be reached, such as 30s or 2h (default: 10m)")  # fmt: skip
+    group.add_argument("--outage", metavar="TIME", type=parsed_as(parse_wait), help="how long to wait for a server "
+                       "that refuses everything or cannot be reached, such as 30s or 2h, 0 not at all (default: "
+                       "10m)")  # fmt: skip
     group.add_argument("--max-failures", metavar="N", type=int, help="begin nothing new once N objects have failed "
                        "(default: go on with the others)")  # fmt: skip
     group.add_argument("--processes", metavar="N", type=int, help="worker processes that transfers are spread over "

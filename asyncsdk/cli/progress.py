@@ -30,15 +30,12 @@ class ProgressDisplay:
         self._unit = unit
         self._bar: Any = None
         self._last_line_seconds = 0.0
-        self._base = Progress()
-        self._latest = Progress()
         self._is_terminal_gone = False
 
     def show(self, progress: Progress) -> None:
         """Show one event of the run."""
         if self._output.is_quiet:
             return
-        self._latest = progress = self._added(progress)
         if self._is_terminal_gone:
             return
         if self._bar is not None or self._output.is_terminal:
@@ -50,10 +47,6 @@ class ProgressDisplay:
             self._last_line_seconds = progress.seconds
             self._output.note(self._line(progress))
 
-    def begin_another(self) -> None:
-        """Count the events that come next on top of those that came: another run of the same command."""
-        self._base = self._latest
-
     def close(self) -> None:
         """Remove the bar."""
         bar, self._bar = self._bar, None
@@ -63,20 +56,6 @@ class ProgressDisplay:
             bar.close()
         except OSError:  # as in `show`
             self._is_terminal_gone = True
-
-    def _added(self, progress: Progress) -> Progress:
-        base = self._base
-        if not base.finished:
-            return progress
-        return Progress(
-            done=base.done + progress.done,
-            skipped=base.skipped + progress.skipped,
-            failed=base.failed + progress.failed,
-            active=progress.active,
-            bytes_done=base.bytes_done + progress.bytes_done,
-            seconds=base.seconds + progress.seconds,
-            is_final=progress.is_final,
-        )
 
     def _line(self, progress: Progress) -> str:
         total = f" of {progress.objects_total}" if progress.objects_total is not None else ""

@@ -34,6 +34,7 @@ from asyncsdk.cli.identities import Identities
 from asyncsdk.cli.lines import LineWriter, claim, open_alone
 from asyncsdk.cli.output import json_line
 from asyncsdk.engine import Outcome, Skipped
+from asyncsdk.engine.journal import RetriedReport
 from asyncsdk.engine.temporaries import temporary_name
 from asyncsdk.engine.transfers import OutcomeStatus
 from asyncsdk.errors import AsyncSDKError, ConfigError, server_code_of
@@ -47,6 +48,7 @@ __all__ = [
     "make_end",
     "make_entry",
     "read_failed",
+    "retried_report",
     "was_stopped",
 ]
 
@@ -268,6 +270,16 @@ def read_failed(path: Path, operation: str) -> Iterator[dict[str, Any]]:
         entry: dict[str, Any] = json.loads(line)
         _check_operation(path, entry, operation)
         yield entry
+
+
+def retried_report(path: Path) -> RetriedReport:
+    """Return what the journal of a retry says of the report at *path*. Blocking.
+
+    Raises:
+        SourceNotFound, SourceUnreadable: It cannot be looked at.
+    """
+    with os_errors("source", source=str(path)):
+        return RetriedReport.of(path)
 
 
 def was_stopped(path: Path, operation: str) -> bool:

@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from asyncsdk.cli.events import EventWriter
 from asyncsdk.cli.exits import ExitCode
-from asyncsdk.cli.formats import human_size
+from asyncsdk.cli.formats import cell, human_size
 from asyncsdk.cli.invocation import Invocation
 from asyncsdk.cli.progress import ProgressDisplay
 from asyncsdk.cli.reports import ReportWriter, make_end, was_stopped
@@ -125,6 +125,17 @@ class Run:
         if self._retries_stopped and error is None:
             self._output.problem(STOPPED)
 
+    def end_report(self) -> None:
+        """Write the report to its end, as that of a run that was not stopped; no line may follow. Blocking.
+
+        For who forgets something next that a kill, while the report is being written, would still have use for.
+
+        Raises:
+            DestinationFull, DestinationUnwritable: A line could not be written.
+        """
+        if self._writer is not None:
+            self._close(self._writer, is_whole=True)
+
     def _close(self, writer: ReportWriter, *, is_whole: bool) -> None:
         if is_whole:  # else those that stand for a settled entry may not be in the report yet
             for entry in self._settled:
@@ -182,7 +193,7 @@ class Run:
             for failure in tally.failures[:SHOWN_FAILURES]:
                 text = str(failure.error)
                 named = text if failure.name in text else f"{failure.name}: {text}"
-                output.problem(f"  [{failure.code}] {named}")
+                output.problem(f"  [{failure.code}] {cell(named)}")  # in one line, whatever the name holds
             if tally.failed > SHOWN_FAILURES:
                 where = f"see {self._report_path}" if self._report_path else "write them all with --report FILE"
                 output.problem(f"  and {tally.failed - SHOWN_FAILURES} more; {where}")

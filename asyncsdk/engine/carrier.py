@@ -7,6 +7,7 @@ pulls the next transfer and begins it on the connection that just became free, a
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -257,7 +258,12 @@ class Carrier(Exchange):
         self._pull()
 
     def _sent(self, work: Work, reply: Reply) -> None:
-        outcome = self._put.finish(work, reply, self.reported)
+        started = monotonic()
+        try:
+            outcome = self._put.finish(work, reply, self.reported)
+        finally:
+            if monotonic() - started > STALL_SECONDS:  # the second look at its file: a network disk asks its server
+                self._express.was_slow(started)
         self._work = None
         self.request = _NOTHING
         self._express.finish(outcome)
@@ -306,15 +312,20 @@ class Carrier(Exchange):
 
     def _give_up(self, work: Work, error: AsyncSDKError) -> None:
         self._clear()
-        if isinstance(error, SourceChanged) and work.resources.config.source_changed == "retry":
-            work.failed_once(None)  # a worker starts over
+        if isinstance(error, SourceChanged) and self._can_start_over(work):
+            work.failed_once(None)  # a worker does
             self._express.hand_over(work, None)
         else:
             self._express.finish(work.failed(error))
 
+    def _can_start_over(self, work: Work) -> bool:
+        """Whether a source that changed is sent again as it is now. Bytes that were read of it stay what they are."""
+        upload: Upload = work.transfer  # type: ignore[assignment]  # downloads have no source
+        return work.resources.config.source_changed == "retry" and isinstance(upload.source, (str, Path))
+
     def _leave(self, work: Work, error: Exception | None) -> None:
         if self._fetch is None:
-            work.opened = self._put.take()
+            work.opened = self._put.take(work)
         self._clear()
         work.failed_once(error)
         self._express.hand_over(work, None)

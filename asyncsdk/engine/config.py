@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -15,6 +16,8 @@ KiB = 1024
 MiB = 1024 * KiB
 GiB = 1024 * MiB
 
+_LEAST_PAUSE_SECONDS = 120.0
+
 Concurrency = int | Literal["auto"]
 """Requests at once: a number, or found out while running."""
 
@@ -24,15 +27,15 @@ class RetryPolicy:
     """When a failed request is tried again.
 
     The wait before attempt n + 1 is uniform between 0 and ``min(wait_max_seconds, wait_initial_seconds * 2**(n-1))``
-    ("full jitter"), and never less than what the server asks for by ``Retry-After`` (capped at
-    ``retry_after_max_seconds``), to which up to a tenth is added. Only errors whose ``retryable`` is true are tried
-    again.
+    ("full jitter"), and never less than what the server asks for by ``Retry-After``, to which up to a tenth is added. A
+    server that asks for a longer pause than is waited (`TransferConfig.longest_pause`) is not asked again: the error
+    says how long. Only errors whose ``retryable`` is true are tried again.
 
     Args:
         max_attempts: Attempts of one request, the first included; 1 turns retries off.
         wait_initial_seconds: Upper end of the first wait.
         wait_max_seconds: Upper end of any wait.
-        retry_after_max_seconds: Longest wait a server may ask for.
+        retry_after_max_seconds: When a server that asks for a longer pause is asked again all the same; None: never.
         budget_share: Retries that a run may make per request that went well.
         budget_least: Retries that it may make on top of that. When there is none left, what fails has failed: a server
             that is dying is not asked more and more.
@@ -42,14 +45,16 @@ class RetryPolicy:
     max_attempts: int = 8
     wait_initial_seconds: float = 0.25
     wait_max_seconds: float = 20.0
-    retry_after_max_seconds: float = 120.0
+    retry_after_max_seconds: float | None = None
     # A server that refuses a fifth of all requests needs a quarter of a retry for each that goes well.
     budget_share: float = 0.5
     budget_least: int = 100
 
     def __post_init__(self) -> None:
         _at_least(self, 1, "max_attempts")
-        _at_least(self, 0, "wait_initial_seconds", "wait_max_seconds", "retry_after_max_seconds")
+        _at_least(self, 0, "wait_initial_seconds", "wait_max_seconds")
+        if self.retry_after_max_seconds is not None:
+            _at_least(self, 0, "retry_after_max_seconds")
         _at_least(self, 0, "budget_share", "budget_least")
 
 
@@ -102,7 +107,7 @@ class TransferConfig:
         outage_seconds: How long is waited for a server that is out: that refuses everything, or cannot be reached. What
             is meant for it waits, and single requests are tried; when one goes well, all goes on. After that time it
             fails with `CircuitOpen`, and a run in which nothing else goes well ends. One that never answered is not
-            waited for: its name may be wrong. 0: nothing waits.
+            waited for: its name may be wrong. 0: nothing waits. Messages of bulk verbs to their platform wait as long.
         max_failures: Failed objects that end a run: what is under way is finished, nothing new is begun, and
             `TooManyFailures` is raised after the last outcome. None: it goes on, however many fail.
         hedge: Whether a part that takes far longer than the others do is asked for once more, when a slot is free for
@@ -180,6 +185,14 @@ class TransferConfig:
     def most_concurrency(self) -> int:
         """Requests at once that there may ever be."""
         return self.concurrency_max if self.concurrency == "auto" else self.concurrency
+
+    @property
+    def longest_pause(self) -> float:
+        """The longest pause, in seconds, that is waited because a server asks for it (``Retry-After``):
+        ``outage_seconds``, two minutes at least."""
+        if self.retry.retry_after_max_seconds is not None:
+            return math.inf  # it is cut to that
+        return max(_LEAST_PAUSE_SECONDS, self.outage_seconds)
 
     @property
     def checks_source(self) -> bool:

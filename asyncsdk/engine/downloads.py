@@ -6,18 +6,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from asyncsdk.checksums import crc32c_hex
 from asyncsdk.engine.budget import Lease
-from asyncsdk.engine.digests import reply_crc32c
+from asyncsdk.engine.digests import Running, reply_crc32c
+from asyncsdk.engine.download_digests import StatedDigest, check_crc32c, stated_besides
 from asyncsdk.engine.range_digests import Stated, stated_by
 from asyncsdk.engine.replies import content_range, is_partial
 from asyncsdk.engine.sinks import BufferSink, PartFile, SpoolFile
 from asyncsdk.engine.strays import StrayCancelledError, no_strays
-from asyncsdk.engine.transfers import Download, Outcome, StreamSink, parse_crc32c
+from asyncsdk.engine.transfers import Download, Outcome, StreamSink
 from asyncsdk.engine.work import Count, Work
 from asyncsdk.errors import (
     AsyncSDKError,
-    ChecksumMismatch,
     DestinationUnwritable,
     IncompleteTransfer,
     MalformedResponse,
@@ -25,13 +24,12 @@ from asyncsdk.errors import (
     redact_url,
 )
 from asyncsdk.targets import UrlOrigin
-from asyncsdk.transport.base import OnBytes, Reply, ReplyHead, Request
+from asyncsdk.transport.base import Headers, OnBytes, Reply, ReplyHead, Request
 
 __all__ = [
     "Fetch",
     "LargeObject",
     "NoRanges",
-    "check_crc32c",
     "download_whole",
     "give",
     "object_changed",
@@ -47,13 +45,21 @@ class LargeObject:
         size_bytes: Its size.
         etag: Its validator, if known.
         stated: What the server said of checksums, with its first range.
+        other: Another digest of it that the server stated there.
         first: Its first range when that has come already, with the file that holds it.
     """
 
     size_bytes: int
     etag: str | None = None
     stated: Stated | None = None
+    other: StatedDigest | None = None
     first: tuple[PartFile, BufferSink] | None = None
+
+    @classmethod
+    def of(cls, size_bytes: int, headers: Headers, first: tuple[PartFile, BufferSink] | None = None) -> LargeObject:
+        """Return what the *headers* of an answer with the first range say of an object."""
+        other = stated_besides(headers, is_range=True)
+        return cls(size_bytes, headers.get("etag"), stated_by(headers), other, first)
 
     def discard(self) -> None:
         """Remove what has come already. Blocking."""
@@ -142,6 +148,8 @@ class Fetch:
             self._file = PartFile(self._download.sink)
         self._sink = BufferSink()
         self._total: int | None = None
+        self._other: tuple[StatedDigest, Running] | None = None
+        self._is_verified = False
         origin = work.end
         assert isinstance(origin, UrlOrigin)
         self._used = origin
@@ -154,7 +162,7 @@ class Fetch:
                 assert self._file is not None
                 await self._work.resources.threads.run(_flush_and_pause, self._file, self._sink)
                 return self._large(reply)
-            return await self._deliver(self._sink, self._etag(reply), verified=self._is_verified(reply))
+            return await self._deliver(self._sink, self._etag(reply), verified=self._is_verified)
         finally:
             self.close()
 
@@ -167,7 +175,7 @@ class Fetch:
             return self._large(reply)
         _flush_and_publish(file, sink)
         return self._work.done(
-            sink.checksum.size_bytes, sink.checksum.value, etag=self._etag(reply), verified=self._is_verified(reply)
+            sink.checksum.size_bytes, sink.checksum.value, etag=self._etag(reply), verified=self._is_verified
         )
 
     def close(self) -> None:
@@ -184,7 +192,7 @@ class Fetch:
         assert self._total is not None
         assert self._file is not None
         first, self._file = (self._file, self._sink), None
-        return LargeObject(self._total, self._etag(reply), stated_by(reply.headers), first)
+        return LargeObject.of(self._total, reply.headers, first)
 
     @staticmethod
     def _etag(reply: Reply) -> str | None:
@@ -205,6 +213,7 @@ class Fetch:
 
     def request(self, on_received: OnBytes) -> Request:
         """Return the request of one attempt; what an attempt before it took is forgotten."""
+        self._other, self._is_verified = None, False
         self._sink = BufferSink(self._file if isinstance(self._download.sink, (str, Path)) else None)
         url, headers = self._address()
         timeouts = self._work.resources.config.timeouts
@@ -252,8 +261,8 @@ class Fetch:
                 raise MalformedResponse(f"another range than the one asked for: {self._shown}", status=head.status)
             self._total = total
             if total > stop and not isinstance(self._download.sink, (str, Path)):
-                raise _IsLarge(LargeObject(total, head.headers.get("etag"), stated_by(head.headers)))
-            return self._make_room(stop, stop)
+                raise _IsLarge(LargeObject.of(total, head.headers))
+            return self._proving(head, self._make_room(stop, stop))
         if head.status not in {200, 203}:
             return None
         self._total = None
@@ -263,7 +272,16 @@ class Fetch:
         known = self._download.origin.size_bytes
         if known is not None and declared is not None and declared != known:
             raise object_changed(self._work, f"it has {declared} bytes, {known} were announced")
-        return self._make_room(declared, known)
+        return self._proving(head, self._make_room(declared, known))
+
+    def _proving(self, head: ReplyHead, sink: BufferSink) -> BufferSink:
+        """Have *sink* take the digest that the reply states, if it brings the whole object and crc32c does not do."""
+        is_whole = self._total is None or self._total == sink.limit_bytes
+        other = stated_besides(head.headers) if is_whole and self._download.origin.crc32c is None else None
+        if other is not None:
+            self._other = other, other.begin()
+            sink.tell = self._other[1].update
+        return sink
 
     def _make_room(self, declared: int | None, expected: int | None) -> BufferSink:
         """Return what takes the body.
@@ -306,11 +324,10 @@ class Fetch:
         if self._total is None or self._total == received:
             theirs = reply_crc32c(reply.headers) if reply.status != 416 else None
             check_crc32c(self._work, self._sink.checksum.value, theirs)
-
-    def _is_verified(self, reply: Reply) -> bool:
-        return self._download.origin.crc32c is not None or (
-            reply.status != 416 and reply_crc32c(reply.headers) is not None
-        )
+            if self._other is not None:
+                self._other[0].check(self._work, self._other[1])
+            known = (self._download.origin.crc32c, theirs, self._other)
+            self._is_verified = any(one is not None for one in known)
 
     async def _deliver(self, sink: BufferSink, etag: str | None, *, verified: bool) -> Outcome:
         threads = self._work.resources.threads
@@ -363,17 +380,6 @@ def object_changed(work: Work, what: str = "it was replaced") -> ObjectChanged:
     """Return the error of an object that is not the one that was announced."""
     name = work.transfer.name
     return ObjectChanged(f"{name}: the object on the server changed, {what}; start the download again", source=name)
-
-
-def check_crc32c(work: Work, checksum: int, theirs: int | None) -> None:
-    """Raise unless *checksum* is what was announced, or else what the server says."""
-    assert isinstance(work.transfer, Download)
-    announced = work.transfer.origin.crc32c
-    expected = theirs if announced is None else parse_crc32c(announced)
-    if expected is not None and expected != checksum:
-        raise ChecksumMismatch(
-            f"crc32c:{crc32c_hex(expected)}", f"crc32c:{crc32c_hex(checksum)}", source=work.transfer.name
-        )
 
 
 async def give(stream: StreamSink, data: bytes, name: str) -> None:

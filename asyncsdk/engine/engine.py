@@ -146,6 +146,7 @@ class Engine:
     ) -> Report:
         """Run *transfers* to the end and return what it amounted to; see `run` for arguments and errors."""
         report = Report()
+        latest = self.limits.pilot.latest
         run = self.run(
             transfers,
             on_progress=on_progress,
@@ -161,7 +162,7 @@ class Engine:
         report.seconds = asyncio.get_running_loop().time() - started
         report.add_waits(run.watch.waits.seconds, run.watch.waits.cpu_share, report.seconds)
         report.is_complete = run.is_complete
-        report.concurrency = self.limits.trace
+        report.concurrency = self.limits.trace_since(latest)
         return report
 
     async def upload(

@@ -292,6 +292,7 @@ class RunEnded(Event):
         waits: What its places spent their time on, in seconds, by reason.
         bottleneck: The reason with the largest share, or ``cpu``.
         bottleneck_share: That share, 0 to 1.
+        cpu_share: Share of one processor that the event loop's thread used; with worker processes, that of the busiest.
         code: Stable word of the error that ended it, ``cancelled`` when it was cancelled; None: nothing did.
     """
 
@@ -305,6 +306,7 @@ class RunEnded(Event):
     waits: Mapping[WaitReason, float]
     bottleneck: str | None = None
     bottleneck_share: float | None = None
+    cpu_share: float = 0.0
     code: str | None = None
 
 

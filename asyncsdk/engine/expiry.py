@@ -19,11 +19,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from statistics import median
 from urllib.parse import parse_qs, urlsplit
 
 from asyncsdk.transport.base import ReplyHead, Request, Sink
+from asyncsdk.transport.retry_after import parse_http_date
 from asyncsdk.transport.urls import split_url
 
 __all__ = [
@@ -33,7 +33,6 @@ __all__ = [
     "Horizon",
     "expiry_in_url",
     "is_expiry_word",
-    "parse_http_date",
 ]
 
 AHEAD_SECONDS = 10.0
@@ -209,15 +208,6 @@ def expiry_in_url(url: str) -> float | None:
 def is_expiry_word(status: int, code: str | None) -> bool:
     """Whether *code*, the server's own word in a refusal, means that what was signed has expired, and nothing else."""
     return status in _EXPIRED_STATUS and code in _EXPIRED_CODES
-
-
-def parse_http_date(text: str) -> float | None:
-    """Return the seconds since 1970 UTC of an HTTP date, or None when it is not one."""
-    try:
-        moment = parsedate_to_datetime(text)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, OverflowError):  # a year of twenty digits is too much for a C integer
-        return None
 
 
 def _azure_moment(text: str) -> float | None:

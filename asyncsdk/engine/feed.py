@@ -21,7 +21,9 @@ __all__ = [
     "IterableFeed",
     "JudgingFeed",
     "ReplacingFeed",
+    "WaitingFeed",
     "WatchingFeed",
+    "hurry",
     "is_judge",
     "renewed",
 ]
@@ -83,6 +85,15 @@ class ExaminingFeed(Protocol):
 
 
 @runtime_checkable
+class WaitingFeed(Protocol):
+    """A feed that waits for its platform when that is out."""
+
+    def wait_no_longer(self) -> None:
+        """Called when the run is drained, over or cancelled: what the feed still asks its platform is not waited for.
+        Must neither block nor raise. May be called more than once."""
+
+
+@runtime_checkable
 class JudgingFeed(Protocol):
     """A feed whose ``settle`` finds out what is really there.
 
@@ -98,6 +109,12 @@ class JudgingFeed(Protocol):
 def is_judge(feed: object) -> bool:
     """Whether *feed* finds out by itself if what it is told to be done is there."""
     return isinstance(feed, JudgingFeed) and feed.judges_uploads
+
+
+def hurry(feed: object) -> None:
+    """Have *feed* wait no longer for its platform, if it is one that does."""
+    if isinstance(feed, WaitingFeed):
+        feed.wait_no_longer()
 
 
 async def renewed(feed: Feed, transfer: Upload | Download, *, first_part: int) -> Target | Origin | None:

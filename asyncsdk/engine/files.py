@@ -1,7 +1,7 @@
 """Objects that are files of this machine: copied and checksummed in a thread, then renamed into place.
 
-A small file costs one turn of a thread from opening to renaming. Large ones are copied in steps, so that a cancellation
-does not wait for the end.
+A small file costs one turn of a thread from opening to renaming. How large ones are copied, and gone on with after a
+kill, is in `copying`.
 """
 
 from __future__ import annotations
@@ -10,9 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from asyncsdk.checksums import Crc32c
-from asyncsdk.engine.downloads import check_crc32c, give, object_changed
+from asyncsdk.engine.copying import Copy, KeptCopy
+from asyncsdk.engine.download_digests import check_crc32c
+from asyncsdk.engine.downloads import give, object_changed
+from asyncsdk.engine.received import COPIED_BYTES, Unfinished
 from asyncsdk.engine.sinks import MemoryStore, PartFile
-from asyncsdk.engine.sources import FileSource, OpenSource, fitting_size, open_file, open_source
+from asyncsdk.engine.sources import FileSource, MemorySource, OpenSource, fitting_size, open_file, open_source
 from asyncsdk.engine.transfers import Download, Outcome, StreamSink, Upload
 from asyncsdk.engine.uploads import check_announced_size, check_expected
 from asyncsdk.engine.work import Work
@@ -21,67 +24,8 @@ from asyncsdk.transport.base import Body, BytesBody, FileBody
 
 __all__ = ["copy_in", "copy_out"]
 
-_CHUNK_BYTES = 256 * 1024
-_STEP_BYTES = 16 * 1024 * 1024
 _PIECE_BYTES = 1024 * 1024
 _STREAM_PART_BYTES = 1024 * 1024
-
-
-class _Copy:
-    """Copies an open file into a temporary one, a step at a time. All methods block.
-
-    Args:
-        open_source: Opens what is read, in the first step.
-        take: Takes each chunk with its offset.
-        finish: Called in the last step with the checksum, after the source was found unchanged.
-    """
-
-    def __init__(
-        self,
-        open_source: Callable[[], FileSource],
-        take: Callable[[bytes, int], None],
-        finish: Callable[[Crc32c], None],
-    ) -> None:
-        self._open_source = open_source
-        self._take = take
-        self._finish = finish
-        self._source: FileSource | None = None
-        self.checksum = Crc32c()
-
-    def step(self) -> bool:
-        """Copy up to 16 MiB; False when all is done."""
-        if self._source is None:
-            self._source = self._open_source()
-        source = self._source
-        size = source.size_bytes or 0
-        part_end = min(self.checksum.size_bytes + _STEP_BYTES, size)
-        while self.checksum.size_bytes < part_end:
-            self._copy_chunk(source, part_end)
-        if part_end < size:
-            return True
-        source.check_unchanged_now()
-        self._finish(self.checksum)
-        return False
-
-    def _copy_chunk(self, source: FileSource, part_end: int) -> None:
-        offset = self.checksum.size_bytes
-        data = source.read_at(min(_CHUNK_BYTES, part_end - offset), offset)
-        self._take(data, offset)
-        self.checksum.update(data)
-
-    def close(self) -> None:
-        if self._source is not None:
-            self._source.close()
-
-    async def run(self, work: Work) -> None:
-        """Do all steps in threads, counting what moved."""
-        work.attempts = 1
-        async with work.resources.slots.hold("small"):
-            more = True
-            while more:
-                before = self.checksum.size_bytes
-                more = await work.resources.threads.run(self.step)
-                work.moved(self.checksum.size_bytes - before)
 
 
 # --- up ------------------------------------------------------------------------------------------------------
@@ -120,13 +64,18 @@ async def _copy_path_in(work: Work, path: Path | str, file: PartFile, finish: Ca
         source = open_file(path, str(path), check=checks)
         try:
             source.cut_at(fitting_size(upload, source.size_bytes or 0, accepts=not checks))
-            file.open()
         except BaseException:  # closed whatever ended it, then raised again
             source.close()
             raise
         return source
 
-    copy = _Copy(open_checked, file.write_at, finish)
+    def describe(source: FileSource) -> Unfinished:
+        version = "-".join(map(str, source.identity))
+        return Unfinished("", source.size_bytes or 0, COPIED_BYTES, version, upload.crc32c)
+
+    copy = Copy(open_checked, file, finish)
+    if upload.received is not None:
+        copy = KeptCopy(open_checked, file, finish, upload.received, describe)
     try:
         await copy.run(work)
     finally:
@@ -139,12 +88,7 @@ async def _copy_open_in(work: Work, file: PartFile, finish: Callable[[Crc32c], N
     try:
         if isinstance(source, FileSource):
             opened = source
-
-            def open_both() -> FileSource:
-                file.open()
-                return opened
-
-            copy = _Copy(open_both, file.write_at, finish)
+            copy = Copy(lambda: opened, file, finish)
             await copy.run(work)
             return copy.checksum
         return await _copy_parts_in(work, source, file, finish)
@@ -168,6 +112,11 @@ async def _copy_parts_in(work: Work, source: OpenSource, file: PartFile, finish:
         for start in range(0, body.size_bytes, _PIECE_BYTES):
             write(body.read(start, _PIECE_BYTES))
 
+    def end() -> None:
+        if isinstance(source, MemorySource):
+            source.check_unchanged_now()
+        finish(checksum)
+
     work.attempts = 1
     while (part := await source.next_part(_STREAM_PART_BYTES)) is not None:
         try:
@@ -175,7 +124,7 @@ async def _copy_parts_in(work: Work, source: OpenSource, file: PartFile, finish:
             work.moved(part.size_bytes)
         finally:
             part.release()
-    await work.resources.threads.run(finish, checksum)
+    await work.resources.threads.run(end)
     return checksum
 
 
@@ -208,28 +157,31 @@ def _open_origin(work: Work, origin: FileOrigin) -> FileSource:
 
 
 async def _copy_to_file(work: Work, origin: FileOrigin, path: Path | str) -> Crc32c:
+    assert isinstance(work.transfer, Download)
+    received = work.transfer.received
     file = PartFile(path)
 
-    def open_both() -> FileSource:
+    def open_checked() -> FileSource:
         file.check()
-        source = _open_origin(work, origin)
-        try:
-            file.open()
-        except BaseException:  # closed whatever ended it, then raised again
-            source.close()
-            raise
-        return source
+        return _open_origin(work, origin)
+
+    def describe(source: FileSource) -> Unfinished:
+        return Unfinished("", source.size_bytes or 0, COPIED_BYTES, origin.etag, origin.crc32c)
 
     def finish(checksum: Crc32c) -> None:
         check_crc32c(work, checksum.value, None)
         file.publish()
 
-    copy = _Copy(open_both, file.write_at, finish)
+    copy = Copy(open_checked, file, finish)
+    if received is not None:
+        copy = KeptCopy(open_checked, file, finish, received, describe)
     try:
         await copy.run(work)
     finally:
         copy.close()
         file.discard()
+    if received is not None:
+        received.end()
     return copy.checksum
 
 
@@ -238,11 +190,7 @@ async def _read_all(work: Work, origin: FileOrigin) -> tuple[Crc32c, bytes]:
     try:
         with await work.resources.budget.take(max(1, source.size_bytes or 0)):
             store = await work.resources.threads.run(MemoryStore, source.size_bytes or 0)
-            copy = _Copy(
-                lambda: source,
-                store.write_at,
-                lambda checksum: check_crc32c(work, checksum.value, None),
-            )
+            copy = Copy(lambda: source, store, lambda checksum: check_crc32c(work, checksum.value, None))
             await copy.run(work)
             return copy.checksum, store.take()
     finally:

@@ -15,7 +15,9 @@ from anyio.abc import TaskGroup
 from asyncsdk.checksums import combine_crc32c
 from asyncsdk.engine.adopting import adopt
 from asyncsdk.engine.budget import Lease
-from asyncsdk.engine.downloads import LargeObject, check_crc32c, download_whole, give, object_changed
+from asyncsdk.engine.digests import Running
+from asyncsdk.engine.download_digests import StatedDigest, cheapest, check_crc32c, check_others, check_stored
+from asyncsdk.engine.downloads import LargeObject, download_whole, give, object_changed
 from asyncsdk.engine.range_digests import judge_stated
 from asyncsdk.engine.received import Received, Unfinished
 from asyncsdk.engine.sinks import MemoryStore, PartFile
@@ -50,7 +52,7 @@ async def download_in_ranges(work: Work, large: LargeObject) -> Outcome:
                     raise
                 may_repeat = False
                 large.discard()
-                large.first = None
+                large.first = large.stated = large.other = None
             except RangesIgnored:
                 moved.take_back()
                 if ranges.has_given:
@@ -84,6 +86,7 @@ class _Ranges:
         self._failure: Exception | None = None
         self._fetching = 0
         self._is_verified = False
+        self._passed: tuple[StatedDigest, Running] | None = None
         self.has_given = False
 
     async def run(self) -> Outcome:
@@ -99,12 +102,23 @@ class _Ranges:
             self._size, self._checksum(), etag=self._fetcher.etag, verified=self._is_verified, data=data
         )
 
-    def _check_checksum(self) -> None:
-        """Raise when what came has not the checksum announced, or the one that the server states of the object."""
+    async def _check_checksum(self, store: PartFile | MemoryStore | None) -> None:
+        """Raise when what came has not the checksum announced, or the digest that the server states of the object.
+
+        Args:
+            store: Where it lies; None: it was passed on.
+        """
         checksum = self._checksum()
         theirs, is_confirmed = judge_stated(self._fetcher.stated, self._checksums, checksum)
         check_crc32c(self._work, checksum, theirs)
-        self._is_verified = is_confirmed or self._download.origin.crc32c is not None
+        others = self._fetcher.others
+        if is_confirmed or self._download.origin.crc32c is not None:
+            self._is_verified = True
+        elif store is not None:
+            self._is_verified = await check_stored(self._work, others, store.read_at, self._size)
+        elif self._passed is not None:
+            check_others(self._work, others, self._passed[0].name, self._passed[1])
+            self._is_verified = True
 
     def _checksum(self) -> int:
         value = 0
@@ -131,7 +145,7 @@ class _Ranges:
                     self._spans.popleft()
                     self._keep(1, first.checksum.value, first.checksum.size_bytes)
             await self._fill(file)
-            self._check_checksum()
+            await self._check_checksum(file)
             await threads.run(file.publish)
         except BaseException as error:  # whatever ended it, what came is kept for the next time; then raised again
             if received is not None and received.may_leave and not isinstance(error, _NOT_GONE_ON_WITH):
@@ -169,6 +183,8 @@ class _Ranges:
         found = await adopt(self._work.resources.threads, file, received, self._unfinished(""), sizes)
         if found is None:
             return False
+        if len(found) == len(cut) and self._download.origin.crc32c is None:
+            found.pop(cut[-1].number, None)  # what the whole must be is stated by an answer, so there has to be one
         self._spans = deque(cut)
         self._fetcher.forget_unclear()
         for span in [span for span in self._spans if span.number in found]:
@@ -182,7 +198,7 @@ class _Ranges:
         with await self._work.resources.budget.take(max(self._size, 1)):
             store = await self._work.resources.threads.run(MemoryStore, self._size)
             await self._fill(store)
-            self._check_checksum()
+            await self._check_checksum(store)
             return store.take()
 
     async def _fill(self, store: PartFile | MemoryStore) -> None:
@@ -265,7 +281,7 @@ class _Ranges:
         if self._failure is not None:
             raise self._failure
         self._check_whole()
-        self._check_checksum()
+        await self._check_checksum(None)
 
     async def _pass_on(
         self,
@@ -299,11 +315,20 @@ class _Ranges:
                 data = await future
                 if isinstance(data, Exception):
                     raise data
+                if not self.has_given:
+                    self._passed = self._begin_digest()
+                if self._passed is not None:
+                    await self._work.resources.threads.run(self._passed[1].update, data)
                 self.has_given = True
                 await give(stream, data, self._download.name)
                 del data
                 window.popleft()
                 lease.release()
+
+    def _begin_digest(self) -> tuple[StatedDigest, Running] | None:
+        """Return what a stream needs besides crc32c: its bytes cannot be read once more in the end."""
+        best = cheapest(self._fetcher.others) if self._download.origin.crc32c is None else None
+        return None if best is None else (best, best.begin())
 
     async def _fetch_into(self, span: Span, future: asyncio.Future[Exception | bytes], group: TaskGroup) -> None:
         store = MemoryStore(span.size_bytes)

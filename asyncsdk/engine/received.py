@@ -1,4 +1,4 @@
-"""What may be remembered of a download in ranges, so that another process can go on with it.
+"""What may be remembered of a download in ranges, or of a copy of a file, so that another process can go on with it.
 
 No URL, no header and no token is part of it. And it only saves work: a range counts when its bytes in the file have the
 checksum that was remembered, and the object is still the same.
@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["Received", "Unfinished"]
+__all__ = ["COPIED_BYTES", "Received", "Unfinished"]
+
+COPIED_BYTES = 16 * 1024 * 1024
+"""Size of the ranges in which a file of this machine is copied; of one that is no larger nothing is remembered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,8 @@ class Received:
         on_end: Told when there is nothing to go on with any more: the file is whole, or was removed. All three are
             called in the event loop and must neither block nor raise.
         is_kept: Whether what it tells is really kept, asked when a file is to be left; None: it is.
+        identity: Of a copy: size in bytes, time of the last change (ns) and inode of the file whose ranges these are,
+            and are to be told; compared with the file when it is open. None: whoever gives it has made sure of that.
     """
 
     unfinished: Unfinished | None = None
@@ -65,6 +70,7 @@ class Received:
     on_range: Callable[[int, int, int], None] | None = None
     on_end: Callable[[], None] | None = None
     is_kept: Callable[[], bool] | None = None
+    identity: tuple[int, int, int] | None = None
 
     @property
     def may_leave(self) -> bool:

@@ -78,43 +78,52 @@ async def send_following(transport: Transport, request: Request, *, final: froze
         MalformedResponse: A redirect that is not followed, not retryable. The message says why, and no query.
         AsyncSDKError: Whatever *transport* raises.
     """
-    sent = _Sent(request.on_sent)
-    first = request if request.on_sent is None else replace(request, on_sent=sent)
-    reply = await transport.send(first)
-    if reply.status not in REDIRECTS:
-        return reply
-    asked = [first]
-    while reply.status in REDIRECTS:
-        if reply.status in final and (reply.status != 308 or "location" not in reply.headers):
-            break
-        asked.append(_next(asked, reply))
-        sent.take_back()
-        if request.on_received is not None and reply.size_bytes:
-            request.on_received(-reply.size_bytes)
-        reset_checksum(request.body)
-        reply = await transport.send(asked[-1])
+    on_sent = request.on_sent
+    sent = _Sent(on_sent)
+    if on_sent is not None:
+        request.on_sent = sent  # in a copy of it nobody who looks at what is under way would know it again
+    try:
+        reply = await transport.send(request)
+        if reply.status not in REDIRECTS:
+            return reply
+        asked = [request]
+        while reply.status in REDIRECTS:
+            if reply.status in final and (reply.status != 308 or "location" not in reply.headers):
+                break
+            asked.append(_next(asked, reply))
+            sent.take_back()
+            if request.on_received is not None and reply.size_bytes:
+                request.on_received(-reply.size_bytes)
+            reset_checksum(request.body)
+            reply = await transport.send(asked[-1])
+    finally:
+        request.on_sent = on_sent
     if len(asked) == 1:
         return reply
     return Redirected(reply.status, reply.headers, reply.body, reply.size_bytes, tuple(asked))
 
 
 class _Sent:
-    """What ``on_sent`` was told of one hop."""
+    """What ``on_sent`` was told of one hop.
 
-    __slots__ = ("_on_sent", "_size_bytes")
+    Attributes:
+        size_bytes: Bytes of the body that left with it.
+    """
+
+    __slots__ = ("_on_sent", "size_bytes")
 
     def __init__(self, on_sent: OnBytes | None) -> None:
         self._on_sent = on_sent
-        self._size_bytes = 0
+        self.size_bytes = 0
 
     def __call__(self, size_bytes: int) -> None:
-        self._size_bytes += size_bytes
+        self.size_bytes += size_bytes
         if self._on_sent is not None:
             self._on_sent(size_bytes)
 
     def take_back(self) -> None:
-        if self._size_bytes:
-            self(-self._size_bytes)
+        if self.size_bytes:
+            self(-self.size_bytes)
 
 
 def _next(asked: list[Request], reply: Reply) -> Request:

@@ -11,7 +11,6 @@ from urllib.parse import unquote, urlsplit
 
 import orjson
 
-from asyncsdk.engine.retries import parse_retry_after
 from asyncsdk.errors import (
     AsyncSDKError,
     MalformedResponse,
@@ -22,6 +21,7 @@ from asyncsdk.errors import (
     response_error,
 )
 from asyncsdk.transport.base import Reply, ReplyHead, Request
+from asyncsdk.transport.retry_after import parse_retry_after
 
 __all__ = [
     "Redirected",

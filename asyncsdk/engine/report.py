@@ -52,7 +52,8 @@ class Report:
             two requests that wait for a reply for one second make two. Sampled.
         cpu_share: Share of one processor that the event loop's thread used while it lasted; with worker processes, that
             of the busiest.
-        concurrency: How the number of requests at once changed, and why; empty when it was set.
+        concurrency: How the number of requests at once changed while the run lasted, and why, from what each lane began
+            with; empty when it was set. With worker processes, of those of this process.
         is_complete: Whether everything in the feed has an outcome: False after the run was drained before that.
     """
 

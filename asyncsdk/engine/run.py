@@ -17,7 +17,7 @@ from asyncsdk.engine.deadline import Deadline
 from asyncsdk.engine.draining import take_waiting
 from asyncsdk.engine.endings import Endings
 from asyncsdk.engine.express import Express
-from asyncsdk.engine.feed import Feed
+from asyncsdk.engine.feed import Feed, hurry
 from asyncsdk.engine.meter import Meter
 from asyncsdk.engine.pace import Pace
 from asyncsdk.engine.parking import Parking
@@ -203,6 +203,7 @@ class Run(AsyncIterator[Outcome]):
     async def _end(self, exc: BaseException | None) -> None:
         """Cancel what is under way, settle what is done, and wait for both; *exc* is what the block itself raised."""
         assert self._group is not None
+        hurry(self._feed)
         self._deadline.stop()
         self._stack.close()
         self._work_scope.cancel()
@@ -222,6 +223,7 @@ class Run(AsyncIterator[Outcome]):
 
         What was taken from the feed and not begun has no outcome, as if the run had been cancelled (`is_complete`).
         """
+        hurry(self._feed)
         has_begun = self._group is not None
         was_draining, self._is_draining = self._is_draining, True
         if has_begun and not was_draining:
@@ -266,6 +268,7 @@ class Run(AsyncIterator[Outcome]):
         if self._failure is None:
             self._failure = error
         self._work_scope.cancel()
+        hurry(self._feed)
 
     async def _guard(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
         try:
@@ -290,6 +293,7 @@ class Run(AsyncIterator[Outcome]):
                 if self._second_look is not None:
                     await self._second_look.aclose()
                 if self._deadline.is_over:
+                    hurry(self._feed)
                     self._fail_what_waits()
                 self._workers.end()
                 self._parking.close()

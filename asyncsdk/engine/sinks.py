@@ -226,6 +226,10 @@ class MemoryStore:
         """Put *data* at *offset*."""
         self._view[offset : offset + len(data)] = data
 
+    def read_at(self, size_bytes: int, offset: int) -> bytes:
+        """Return a copy of up to *size_bytes* of what was put at *offset*."""
+        return bytes(self._view[offset : offset + size_bytes])
+
     def take(self) -> bytes:
         """Return all of it, without another copy (a `BytesIO` hands out the buffer it wrote to)."""
         self._view.release()
@@ -268,6 +272,7 @@ class BufferSink:
 
     Attributes:
         limit_bytes: What it takes at most; None: anything.
+        tell: Handed everything that comes, too, before it is kept or written; None: nobody.
     """
 
     def __init__(self, file: PartFile | None = None) -> None:
@@ -280,6 +285,7 @@ class BufferSink:
         self._memory: io.BytesIO | None = None
         self.limit_bytes: int | None = None
         self._beyond: Callable[[int], Exception] | None = None
+        self.tell: Callable[[bytes | memoryview], None] | None = None
 
     def limit(self, size_bytes: int, beyond: Callable[[int], Exception]) -> None:
         """Take no more than *size_bytes*: what would be beyond raises what *beyond* returns for the size seen."""
@@ -290,6 +296,8 @@ class BufferSink:
         if self.limit_bytes is not None and self.checksum.size_bytes + size > self.limit_bytes:
             assert self._beyond is not None
             raise self._beyond(self.checksum.size_bytes + size)
+        if self.tell is not None:
+            self.tell(data)
         if self.file is not None and size >= KEPT_BYTES // 2:
             self.checksum.update(data)
             self._write_through(self.file, data)

@@ -11,13 +11,14 @@ from pathlib import Path
 
 from asyncsdk.checksums import crc32c
 from asyncsdk.engine.digests import reply_crc32c
-from asyncsdk.engine.downloads import check_crc32c, object_changed, precondition
+from asyncsdk.engine.download_digests import DOWNLOAD_DIGESTS, check_crc32c, stated_besides
+from asyncsdk.engine.downloads import object_changed, precondition
 from asyncsdk.engine.sinks import PartFile
 from asyncsdk.engine.transfers import Outcome
 from asyncsdk.engine.work import Work
 from asyncsdk.errors import IncompleteTransfer, MalformedResponse, redact_url
 from asyncsdk.targets import UrlOrigin
-from asyncsdk.transport.base import Reply, ReplyHead, Request
+from asyncsdk.transport.base import Headers, Reply, ReplyHead, Request
 
 __all__ = ["MAX_SMALL_BYTES", "SmallFetch"]
 
@@ -27,7 +28,7 @@ MAX_SMALL_BYTES = 256 * 1024
 class SmallFetch:
     """Fetches one small object after the other; it is itself the sink of their bodies."""
 
-    __slots__ = ("_checksum", "_data", "_file", "_origin", "_request", "_size", "_theirs", "_work")
+    __slots__ = ("_checksum", "_data", "_file", "_is_verified", "_origin", "_request", "_size", "_work")
 
     _work: Work
     _origin: UrlOrigin
@@ -36,7 +37,7 @@ class SmallFetch:
         self._data: bytes | bytearray = b""
         self._size = 0
         self._checksum = 0
-        self._theirs: int | None = None
+        self._is_verified = False
         self._file: PartFile | None = None
         self._request = Request("GET", "", {}, None, self._on_head)
 
@@ -88,10 +89,26 @@ class SmallFetch:
         received = len(self._data)
         if received != self._size:
             raise IncompleteTransfer(self._size, received, source=self._shown, bytes_done=received)
-        self._data = bytes(self._data)
-        self._checksum = crc32c(self._data)
-        self._theirs = reply_crc32c(reply.headers)
-        check_crc32c(self._work, self._checksum, self._theirs)
+        self._data = data = bytes(self._data)
+        self._checksum = crc32c(data)
+        self._is_verified = self._is_as_stated(data, reply.headers)
+
+    def _is_as_stated(self, data: bytes, headers: Headers) -> bool:
+        """Whether a digest was announced or stated; raises unless it is that of *data*."""
+        theirs: int | None = None
+        if self._work.transfer.origin.crc32c is None:  # type: ignore[union-attr]  # of a download, see `Express.takes`
+            if not headers.has_any_of(DOWNLOAD_DIGESTS):
+                return False
+            theirs = reply_crc32c(headers)
+            other = stated_besides(headers) if theirs is None else None
+            if other is not None:
+                taken = other.begin()
+                taken.update(data)
+                other.check(self._work, taken)
+            if theirs is None:
+                return other is not None
+        check_crc32c(self._work, self._checksum, theirs)
+        return True
 
     def finish(self, reply: Reply) -> Outcome:
         """Put the object, which was judged, into its file. Blocking, as long as a small file takes."""
@@ -100,8 +117,8 @@ class SmallFetch:
         looks: bool = self._work.transfer.wants_identity  # type: ignore[union-attr]  # as above
         identity = file.put(bytes(self._data), looks=looks)
         self._file = None
-        verified = self._origin.crc32c is not None or self._theirs is not None
-        outcome = self._work.done(self._size, self._checksum, etag=reply.headers.get("etag"), verified=verified)
+        etag, verified = reply.headers.get("etag"), self._is_verified
+        outcome = self._work.done(self._size, self._checksum, etag=etag, verified=verified)
         outcome.identity = identity
         return outcome
 

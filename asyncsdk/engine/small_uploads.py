@@ -10,6 +10,7 @@ from pathlib import Path
 
 from asyncsdk.checksums import Crc32c, crc32c
 from asyncsdk.engine.digests import CRC32C_ALONE, asked_for, filled_in, is_confirmed
+from asyncsdk.engine.seen import SeenFile, check_seen
 from asyncsdk.engine.sources import FileSource, MemorySource, fitting_size, read_or_open
 from asyncsdk.engine.transfers import Outcome, Upload
 from asyncsdk.engine.uploads import check_expected
@@ -29,12 +30,13 @@ class SmallPut:
         file: The source, if it stays a file until it is sent; None: its bytes are in memory.
     """
 
-    __slots__ = ("_body", "_checksum", "_of_bytes", "file", "request")
+    __slots__ = ("_body", "_checksum", "_of_bytes", "_seen", "file", "request")
 
     def __init__(self) -> None:
         self._body = BytesBody(b"")
         self._of_bytes = self.request = Request("PUT", "", {}, self._body)
         self._checksum = 0
+        self._seen: SeenFile | None = None  # the file that its bytes were read from, if it is looked at again
         self.file: FileSource | None = None
 
     def begin(self, work: Work, upload: Upload) -> bool:
@@ -47,14 +49,18 @@ class SmallPut:
         """
         target: PutTarget = upload.target  # type: ignore[assignment]  # see `Express.takes`
         config, source, headers = work.resources.config, upload.source, target.headers
+        self._seen = seen = None
         if isinstance(source, (str, Path)):
             found = read_or_open(source, check=config.checks_source)
             if isinstance(found, FileSource):
                 self.file = found
                 return self._begin_file(work, upload, found)
-            data = found
+            data, seen = found
         else:
             data = source if isinstance(source, bytes) else bytes(source)  # type: ignore[arg-type]  # a view
+            seen = upload.read_from
+        if seen is not None and config.checks_source:
+            self._seen = seen
         if upload.size_bytes is not None and upload.size_bytes != len(data):
             data = data[: fitting_size(upload, len(data), accepts=not config.checks_source)]
         request = self.request = self._of_bytes
@@ -82,7 +88,7 @@ class SmallPut:
         return not asked_for(target.headers)
 
     def finish(self, work: Work, reply: Reply, sent: int) -> Outcome:
-        """Return the outcome of an upload that was answered, and forget its source.
+        """Return the outcome of an upload that was answered, and forget its source. Blocking for one look at its file.
 
         Args:
             sent: How many bytes of it went out before the answer.
@@ -104,6 +110,8 @@ class SmallPut:
             raise IncompleteTransfer(size, sent, source=upload.name)
         verified = is_confirmed(work, reply, checksum)
         if file is None:
+            if self._seen is not None:
+                check_seen(self._seen)
             self._body.data = b""
         else:
             file.check_unchanged_now()
@@ -112,10 +120,12 @@ class SmallPut:
             file.close()
         return work.done(size, checksum, etag=reply.headers.get("etag"), verified=verified, reply=reply.body)
 
-    def take(self) -> FileSource | MemorySource:
-        """Give the source away, as it is open or in memory: what is sent again is what was sent."""
+    def take(self, work: Work) -> FileSource | MemorySource:
+        """Give *work* the source, as it is open or in memory: what is sent again is what was sent."""
         file, self.file = self.file, None
-        return MemorySource(self._body.data, self._checksum) if file is None else file
+        if file is not None:
+            return file
+        return MemorySource(self._body.data, self._checksum, seen=self._seen, threads=work.resources.threads)
 
     def close(self) -> None:
         """Close the source, and forget it. Calling it again does nothing."""

@@ -15,12 +15,14 @@ from typing import IO, Any, Protocol
 
 from asyncsdk.checksums import Crc32c, crc32c
 from asyncsdk.engine.parts import MemoryPart, Part
+from asyncsdk.engine.seen import SeenFile, check_seen, source_changed
 from asyncsdk.engine.streams import StreamSource
 from asyncsdk.engine.transfers import Upload
 from asyncsdk.engine.work import SMALL_BYTES, Work
 from asyncsdk.errors import SourceChanged, SourceUnreadable
 from asyncsdk.os_errors import os_error, os_errors
 from asyncsdk.transport.base import Body, FileBody
+from asyncsdk.transport.threads import Threads
 
 __all__ = [
     "FilePart",
@@ -66,20 +68,16 @@ async def open_source(work: Work) -> OpenSource:
     """
     upload = work.transfer
     assert isinstance(upload, Upload)
-    source = upload.source
+    source, threads, checks = upload.source, work.resources.threads, work.resources.config.checks_source
     opened: MemorySource | FileSource | None
     if isinstance(source, (str, Path)):
-        opened = await work.resources.threads.run(
-            _open_path, source, work.resources.config.checks_source, undo=_close_quickly
-        )
+        opened = await threads.run(_open_path, source, checks, threads, undo=_close_quickly)
     elif isinstance(source, (bytes, bytearray, memoryview)):
-        opened = MemorySource(source)
+        opened = MemorySource(source, seen=upload.read_from if checks else None, threads=threads)
     elif isinstance(source, AsyncIterable):
         return StreamSource(work, upload.name, pieces=source)
     elif hasattr(source, "read") and not isinstance(source, str):
-        opened = await work.resources.threads.run(
-            _open_region, source, upload.name, work.resources.config.checks_source, undo=_close_quickly
-        )
+        opened = await threads.run(_open_region, source, upload.name, checks, undo=_close_quickly)
         if opened is None:
             return StreamSource(work, upload.name, file=source)
     else:
@@ -88,7 +86,7 @@ async def open_source(work: Work) -> OpenSource:
             source=upload.name,
         )
     try:
-        opened.cut_at(fitting_size(upload, opened.size_bytes or 0, accepts=not work.resources.config.checks_source))
+        opened.cut_at(fitting_size(upload, opened.size_bytes or 0, accepts=not checks))
     except SourceChanged:
         await opened.aclose()
         raise
@@ -126,15 +124,30 @@ def fitting_size(upload: Upload, size_bytes: int, *, accepts: bool) -> int:
 
 
 class MemorySource:
-    """Bytes of the caller: they are there already and need no lease."""
+    """Bytes of the caller, or of a small file: they are there already and need no lease.
 
-    def __init__(self, data: bytes | bytearray | memoryview, checksum: int | None = None) -> None:
+    Args:
+        checksum: Their crc32c, if it is known.
+        seen: The file they were read from, to be looked at again; None: there is none, or nobody looks.
+        threads: Who looks, while files answer slowly.
+    """
+
+    def __init__(
+        self,
+        data: bytes | bytearray | memoryview,
+        checksum: int | None = None,
+        *,
+        seen: SeenFile | None = None,
+        threads: Threads | None = None,
+    ) -> None:
         view = memoryview(data)
         if not view.contiguous:
             view = memoryview(view.tobytes())
         self._view = view.cast("B")
         self._whole = data if isinstance(data, bytes) else None
         self._checksum = checksum
+        self._seen = seen
+        self._threads = threads
         self._offset = 0
         self.size_bytes: int | None = len(self._view)
 
@@ -154,7 +167,17 @@ class MemorySource:
             self.size_bytes = size_bytes
 
     async def check_unchanged(self) -> None:
-        """Nothing to do: what was read is what was sent."""
+        if self._seen is None:
+            return
+        if self._threads is None:
+            check_seen(self._seen)
+        else:
+            await self._threads.glance(check_seen, self._seen)
+
+    def check_unchanged_now(self) -> None:
+        """Raise `SourceChanged` when the file they were read from is not what it was, if that is checked. Blocking."""
+        if self._seen is not None:
+            check_seen(self._seen)
 
     async def aclose(self) -> None:
         """Nothing was opened."""
@@ -255,7 +278,7 @@ class FileSource:
         with os_errors("source", source=self.name):
             data = os.pread(self.fd, size_bytes, self.start + offset)
         if not data and size_bytes:
-            raise self._changed("became shorter")
+            raise source_changed(self.name, "became shorter")
         return data
 
     async def check_unchanged(self) -> None:
@@ -269,12 +292,9 @@ class FileSource:
         try:
             facts = os.fstat(self.fd) if self._path is None else os.stat(self._path)  # noqa: PTH116
         except OSError as error:
-            raise self._changed("is gone") from error
+            raise source_changed(self.name, "is gone") from error
         if _identity(facts) != self._identity:
-            raise self._changed("was changed")
-
-    def _changed(self, what: str) -> SourceChanged:
-        return SourceChanged(f"{self.name}: {what} while being sent, upload it again", source=self.name)
+            raise source_changed(self.name, "was changed")
 
     async def aclose(self) -> None:
         self.close()
@@ -301,8 +321,10 @@ def open_file(path: Path | str, name: str, *, check: bool = True) -> FileSource:
     return FileSource(fd, name, facts, path=path, check=check)
 
 
-def read_or_open(path: Path | str, *, check: bool = True) -> bytes | FileSource:
-    """Return all bytes of a file of up to 64 KiB; a larger one is opened. Blocking: microseconds when it is cached.
+def read_or_open(path: Path | str, *, check: bool = True) -> tuple[bytes, SeenFile] | FileSource:
+    """Return all bytes of a file of up to 64 KiB, and as which they were read; a larger one is opened.
+
+    Blocking: microseconds when it is cached.
 
     Args:
         check: Whether it may not change while it is read; else it may grow, and what it had at first is returned.
@@ -311,10 +333,11 @@ def read_or_open(path: Path | str, *, check: bool = True) -> bytes | FileSource:
         SourceNotFound, SourceUnreadable: It is not there, or no file.
         SourceChanged: It changed while it was read.
     """
+    where = os.fspath(path)
     try:
-        fd = os.open(path, _READ_FLAGS)
+        fd = os.open(where, _READ_FLAGS)
     except (OSError, ValueError) as error:
-        raise os_error(error, "source", source=str(path)) from error
+        raise os_error(error, "source", source=where) from error
     try:
         facts = os.fstat(fd)
         if facts.st_mode & _TYPE_BITS != stat.S_IFREG:
@@ -333,10 +356,10 @@ def read_or_open(path: Path | str, *, check: bool = True) -> bytes | FileSource:
             os.close(fd)
     # The descriptor stands for one file: only its time and size can change.
     if len(data) > size and not check:
-        return data[:size]
-    if len(data) != size or after.st_mtime_ns != facts.st_mtime_ns or after.st_size != size:
+        data = data[:size]
+    elif len(data) != size or after.st_mtime_ns != facts.st_mtime_ns or after.st_size != size:
         raise SourceChanged(f"{path}: was changed while being read, upload it again", source=str(path))
-    return data
+    return data, (where, (size, facts.st_mtime_ns, facts.st_ino))
 
 
 def _open_regular(path: Path | str, name: Path | str) -> tuple[int, os.stat_result]:
@@ -354,10 +377,13 @@ def _open_regular(path: Path | str, name: Path | str) -> tuple[int, os.stat_resu
     return fd, facts
 
 
-def _open_path(path: Path | str, check: bool) -> MemorySource | FileSource:
+def _open_path(path: Path | str, check: bool, threads: Threads) -> MemorySource | FileSource:
     """Open *path*; a small file is read and checksummed at once, in the same turn of the thread."""
     found = read_or_open(path, check=check)
-    return MemorySource(found, crc32c(found)) if isinstance(found, bytes) else found
+    if isinstance(found, FileSource):
+        return found
+    data, seen = found
+    return MemorySource(data, crc32c(data), seen=seen if check else None, threads=threads)
 
 
 def _refuse_unless_regular(facts: os.stat_result, name: str) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from asyncsdk.engine.attempts import Airtime
+from asyncsdk.engine.download_digests import StatedDigest, stated_besides
 from asyncsdk.engine.downloads import LargeObject, object_changed, precondition
 from asyncsdk.engine.limits.hedging import Claim
 from asyncsdk.engine.range_digests import Stated, stated_by
@@ -63,6 +64,7 @@ class SpanFetcher:
     Attributes:
         etag: Validator of the version: what was known, or else what the first answer said.
         stated: What answers said of checksums, by number of the span.
+        others: Other digests of the object that they stated.
     """
 
     def __init__(self, work: Work, large: LargeObject) -> None:
@@ -70,6 +72,7 @@ class SpanFetcher:
         self._size = large.size_bytes
         self.etag = large.etag
         self.stated: dict[int, Stated] = {} if large.stated is None else {1: large.stated}
+        self.others: set[StatedDigest] = set() if large.other is None else {large.other}
 
     def forget_unclear(self) -> None:
         """Keep of what was stated only what is of the whole object: its ranges are others from now on."""
@@ -204,3 +207,6 @@ class SpanFetcher:
             self.stated.pop(span.number, None)
         else:
             self.stated[span.number] = said
+        other = stated_besides(head.headers, is_range=True)
+        if other is not None:
+            self.others.add(other)

@@ -9,6 +9,7 @@ from typing import IO, Any, Literal
 
 from asyncsdk.engine.parted.state import Resume
 from asyncsdk.engine.received import Received
+from asyncsdk.engine.seen import SeenFile
 from asyncsdk.engine.waits import WaitReason
 from asyncsdk.errors import AsyncSDKError, ConfigError, redact_url
 from asyncsdk.targets import FileOrigin, FileTarget, MultipartTarget, Origin, Target, UrlOrigin
@@ -74,6 +75,9 @@ class Upload(Transfer):
         name: What to call it in reports; found from the source when empty.
         resume: What is known of an upload in parts that was begun before, and who wants to know of this one; None: it
             ends with this process, and leaves no parts behind when it fails.
+        received: The same of a path that is copied to a `FileTarget`.
+        read_from: The file that the bytes of ``source`` were read from, and its size, mtime (ns) and inode before that:
+            it is looked at again when they were sent, as a path would be. For bytes.
     """
 
     source: Source = field(repr=False)
@@ -83,6 +87,8 @@ class Upload(Transfer):
     key: Any = None
     name: str = ""
     resume: Resume | None = None
+    received: Received | None = None
+    read_from: SeenFile | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.source, bytearray):

@@ -16,7 +16,7 @@ from asyncsdk.engine.parted.blocks import blob_request
 from asyncsdk.engine.parted.contract import UploadLost
 from asyncsdk.engine.parts import MemoryPart, Part
 from asyncsdk.engine.retries import wait_before_next
-from asyncsdk.engine.sources import FileSource, OpenSource, open_source
+from asyncsdk.engine.sources import FileSource, MemorySource, OpenSource, open_source
 from asyncsdk.engine.streams import StreamSource
 from asyncsdk.engine.transfers import Outcome, Upload, describe_target, parse_crc32c
 from asyncsdk.engine.work import Count, Work
@@ -132,6 +132,8 @@ async def _watched(
     try:
         return await send(work, source, may_again)
     except (ResponseError, ChecksumMismatch, RequestError) as error:
+        if isinstance(source, MemorySource):
+            raise  # it was read before, whatever became of its file
         # A file that changed while it was read fails in many ways; say what is behind them.
         try:
             await source.check_unchanged()

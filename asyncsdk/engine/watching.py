@@ -211,6 +211,7 @@ class Watch:
                 waits=dict(self.waits.seconds),
                 bottleneck=None if found is None else found.reason,
                 bottleneck_share=None if found is None else found.share,
+                cpu_share=self.waits.cpu_share,
                 code=None if error is None else _word_of_end(error),
             )
         )

@@ -8,8 +8,6 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
 
-import anyio
-
 from asyncsdk.checksums import Crc32c, crc32c
 from asyncsdk.engine.attempts import Airtime, Count, RenewalRow, UrlExpired
 from asyncsdk.engine.expiry import is_expiry_word
@@ -322,7 +320,7 @@ class Work:
                 count.take_back()
                 raise
             with waiting(reason):
-                await anyio.sleep(wait)
+                await self.resources.limits.origins.sleep(wait)
 
     def is_final(self, error: AsyncSDKError, number: int, limit: int | None = None, *, is_known: bool = False) -> bool:
         """Whether nothing is tried again after attempt *number* of at most *limit* failed with *error*.
@@ -330,7 +328,7 @@ class Work:
         Args:
             is_known: It was asked before, and the answer was no: the retry is counted already.
         """
-        if isinstance(error, CircuitOpen):
+        if isinstance(error, CircuitOpen) or self._asks_too_long(error):
             return True
         if limit is None:
             limit = self.resources.config.retry.max_attempts
@@ -347,6 +345,10 @@ class Work:
         if may_again and _USED_UP not in getattr(error, "__notes__", ()):
             error.add_note(_USED_UP)
         return True
+
+    def _asks_too_long(self, error: AsyncSDKError) -> bool:
+        """Whether the server asks for a longer pause than is waited; the error says how long."""
+        return self.resources.limits.origins.is_too_long(getattr(error, "retry_after", None))
 
     def waits_for_server(self, error: AsyncSDKError) -> bool:
         """Whether *error* came of a server that is out, and waited for: it costs neither an attempt nor a retry."""

@@ -13,6 +13,7 @@ from asyncsdk.domain.paths import check_name, path_below
 from asyncsdk.engine import EventCallback, ProgressCallback, Skipped, Transfer
 from asyncsdk.entities.download_books import DownloadBooks
 from asyncsdk.entities.local_files import checksum_of_file, known_size
+from asyncsdk.entities.patience import patient
 from asyncsdk.entities.resuming import check_resume, keeping, named_path, run_record
 from asyncsdk.entities.session import Session
 from asyncsdk.entities.single_books import SingleBooks
@@ -75,7 +76,7 @@ class _UploadFeed(SingleUpload):
         # The archive of a dataset has no id of its own: it is known by the dataset's.
         state = None if self._books is None else self._books.begin(key=self._key, committed_id=self._scope_id)
         if state is not None:
-            upload.resume = state.resume()
+            state.follow(upload)
         return upload
 
     async def _prepared(self, size: int, crc32c: str | None) -> PreparedUpload:
@@ -114,6 +115,7 @@ async def upload_archive(
 
     See `AsyncDatasetArchive.upload_archive`.
     """
+    session = patient(session)
     source = Path(path)
     check_name(source.name)
     check_resume(resume)
@@ -158,6 +160,7 @@ async def download_archive(
 ) -> Path:
     """Fetch the archive of a dataset; returns where it is. See `AsyncDatasetArchive.download_archive`."""
     check_resume(resume)
+    session = patient(session)
     prepared = await session.send(PrepareArchiveDownload(dataset_id=dataset_id))
     path = Path(destination)
     if await anyio.to_thread.run_sync(path.is_dir):
@@ -184,6 +187,7 @@ async def fetch_archive(session: Session, payload: UnpackPayload, destination: P
         NotFound: The dataset, or its archive, is gone.
         Conflict: It has another archive by now.
     """
+    session = patient(session)
     prepared = await session.send(PrepareArchiveDownload(dataset_id=payload.dataset_id))
     origin: Origin = prepared.origin
     for name in ("size_bytes", "crc32c"):

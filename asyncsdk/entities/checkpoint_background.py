@@ -285,6 +285,7 @@ class AsyncBackgroundCheckpoints:
                 checkpoint_id=one.checkpoint_id,
                 # Again: the engine notices changes while it reads, nobody those before it begins.
                 check_source=snapshot.check_unchanged,
+                is_patient=False,
             )
         except Conflict as error:
             if one.checkpoint_id not in error.ids or (record := await self._arrived_before(one)) is None:

@@ -13,6 +13,7 @@ from asyncsdk.engine import EventCallback, Outcome, ProgressCallback, Source, Tr
 from asyncsdk.engine.journal import LargeState
 from asyncsdk.entities.download_books import DownloadBooks
 from asyncsdk.entities.local_files import is_source
+from asyncsdk.entities.patience import patient
 from asyncsdk.entities.resuming import check_resume, jsonable, keeping, named_path, run_record
 from asyncsdk.entities.session import Session
 from asyncsdk.entities.single_books import SingleBooks
@@ -63,7 +64,7 @@ class _UploadFeed(SingleUpload):
         if self._books is not None:
             state = self._books.begin(key=self._key, committed_id=self._checkpoint_id)
         if state is not None:
-            upload.resume = state.resume()
+            state.follow(upload)
         return upload
 
     def _take_up(self, begun: LargeState) -> None:
@@ -110,11 +111,13 @@ async def upload_checkpoint(
     on_event: EventCallback | None,
     checkpoint_id: str | None = None,
     check_source: Callable[[], None] | None = None,
+    is_patient: bool = True,
 ) -> CheckpointRecord:
     """Upload weights and return the checkpoint they became; *facts* are the other fields of `CommitCheckpoint`.
 
     A *checkpoint_id* is for one that may be sent again; None: a new one. *check_source* is called when all bytes were
-    sent, and raises when they are not those that were meant: then there is no checkpoint.
+    sent, and raises when they are not those that were meant: then there is no checkpoint. *is_patient*: messages wait
+    for a platform that is out; not for who tries again later, perhaps with other weights.
     """
     if not is_source(source):
         raise ConfigError(
@@ -135,7 +138,8 @@ async def upload_checkpoint(
     )
     async with keeping(session.settings, run, on_event) as kept:
         books = None if kept.journal is None else SingleBooks(kept.journal)
-        feed = _UploadFeed(session, model_id, source, facts, books, checkpoint_id, check_source)
+        told = patient(session) if is_patient else session
+        feed = _UploadFeed(told, model_id, source, facts, books, checkpoint_id, check_source)
         outcome = await run_one(session, feed, on_progress, on_event)
         kept.is_complete = True
     record = outcome.reply
@@ -175,7 +179,7 @@ async def download_checkpoint(
         arguments={"model": record.model_id, "checkpoint": record.id},
     )
     async with keeping(session.settings, run, on_event) as kept:
-        feed = _download(session, record, path, None if kept.journal is None else DownloadBooks(kept.journal))
+        feed = _download(patient(session), record, path, None if kept.journal is None else DownloadBooks(kept.journal))
         await run_one(session, feed, on_progress, on_event, bytes_total=record.size_bytes)
         kept.is_complete = True
 

@@ -12,24 +12,21 @@ from asyncsdk.domain.ids import make_id
 from asyncsdk.engine import EventCallback, OutcomeCallback, ProgressCallback, Report
 from asyncsdk.entities.base import BoundRecord, entity_id, given, optional_id
 from asyncsdk.entities.dataset_archives import AsyncDatasetArchive
-from asyncsdk.entities.download_books import DownloadBooks
-from asyncsdk.entities.downloading import ItemDownloadFeed, OnExistingFile
+from asyncsdk.entities.downloading import OnExistingFile
 from asyncsdk.entities.globs import PathFilter
-from asyncsdk.entities.item_source import batches_of
+from asyncsdk.entities.item_transfers import download_items, upload_items
 from asyncsdk.entities.item_uploads import ItemSource
 from asyncsdk.entities.items import AsyncItems
 from asyncsdk.entities.lookup import exactly_one, get_by_name, project_id_for_lookup
 from asyncsdk.entities.pages import AsyncPages, listing
+from asyncsdk.entities.patience import patient
 from asyncsdk.entities.prediction_uploads import upload_predictions
 from asyncsdk.entities.predictions import AsyncPredictions, AsyncPredictionTasks, task_name
-from asyncsdk.entities.resuming import check_resume, keeping, named_path, run_record
 from asyncsdk.entities.rows import RowSource
 from asyncsdk.entities.session import Session
-from asyncsdk.entities.upload_books import UploadBooks
-from asyncsdk.entities.uploading import ItemUploadFeed
 from asyncsdk.entities.verifying import ComparisonCallback, Verification
 from asyncsdk.entities.verifying_folder import verify_folder
-from asyncsdk.errors import ConfigError, NotFound
+from asyncsdk.errors import NotFound
 from asyncsdk.protocol.datasets import (
     CreateDataset,
     DatasetKind,
@@ -106,47 +103,21 @@ class AsyncDataset(AsyncDatasetArchive, BoundRecord, DatasetRecord):
         Raises:
             SourceNotFound: The folder or file is not there, or has nothing to upload.
             NotFound, Unauthenticated, PermissionDenied, Conflict: The dataset is gone, closed to you, or read-only.
-            ConnectionFailed, RequestTimeout: The server went away for longer than retries last.
+            ConnectionFailed, RequestTimeout: The server went away for longer than `TransferConfig.outage_seconds`.
         """
-        if on_existing not in {"skip_same", "overwrite", "fail"}:
-            raise ConfigError(f"on_existing is 'skip_same', 'overwrite' or 'fail', not {on_existing!r}")
-        nothing = None
-        if isinstance(source, (str, PathLike)):
-            matching = " that matches include and exclude" if include or exclude else ""
-            nothing = f"{source}: holds no file{matching}; nothing to upload"
-        check_resume(resume)
-        batches = batches_of(source, PathFilter(include, exclude))
-        record = run_record(
+        return await upload_items(
             self._client,
-            "upload",
-            None if dry_run else named_path(source, resume),
-            identity={"dataset": self.id, "on_existing": on_existing},
-            arguments={
-                "dataset": self.id,
-                "on_existing": on_existing,
-                "include": include and list(include),
-                "exclude": exclude and list(exclude),
-            },
+            self.id,
+            source,
+            include=include,
+            exclude=exclude,
+            on_existing=on_existing,
+            dry_run=dry_run,
+            resume=resume,
+            on_progress=on_progress,
+            on_outcome=on_outcome,
+            on_event=on_event,
         )
-        async with keeping(self._client.settings, record, on_event) as kept:
-            books = None if kept.journal is None else UploadBooks(kept.journal)
-            feed = ItemUploadFeed(
-                self._client,
-                self.id,
-                batches,
-                on_existing=on_existing,
-                dry_run=dry_run,
-                nothing=nothing,
-                books=books,
-            )
-            try:
-                report = await self._client.engine.collect(
-                    feed, on_progress=on_progress, on_outcome=on_outcome, on_event=on_event
-                )
-                kept.ended(report)
-                return report
-            finally:
-                await feed.aclose()
 
     async def download(
         self,
@@ -187,41 +158,22 @@ class AsyncDataset(AsyncDatasetArchive, BoundRecord, DatasetRecord):
 
         Raises:
             NotFound, Unauthenticated, PermissionDenied: The dataset is gone or closed to you.
-            ConnectionFailed, RequestTimeout: The server went away for longer than retries last.
+            ConnectionFailed, RequestTimeout: The server went away for longer than `TransferConfig.outage_seconds`.
         """
-        if on_existing not in {"skip_same", "overwrite", "fail"}:
-            raise ConfigError(f"on_existing is 'skip_same', 'overwrite' or 'fail', not {on_existing!r}")
-        check_resume(resume)
-        paths = PathFilter(include, exclude)
-        record = run_record(
+        return await download_items(
             self._client,
-            "download",
-            None if dry_run else named_path(destination, resume),
-            identity={"dataset": self.id, "on_existing": on_existing, "to": named_path(destination, True)},
-            arguments={
-                "dataset": self.id,
-                "on_existing": on_existing,
-                "include": include and list(include),
-                "exclude": exclude and list(exclude),
-            },
-            is_rebuildable=filter is None,
+            self.id,
+            destination,
+            filter=filter,
+            include=include,
+            exclude=exclude,
+            on_existing=on_existing,
+            dry_run=dry_run,
+            resume=resume,
+            on_progress=on_progress,
+            on_outcome=on_outcome,
+            on_event=on_event,
         )
-        async with keeping(self._client.settings, record, on_event) as kept:
-            feed = ItemDownloadFeed(
-                self._client,
-                self.id,
-                Path(destination),
-                filter=filter,
-                paths=paths,
-                on_existing=on_existing,
-                dry_run=dry_run,
-                books=None if kept.journal is None else DownloadBooks(kept.journal),
-            )
-            report = await self._client.engine.collect(
-                feed, on_progress=on_progress, on_outcome=on_outcome, on_event=on_event
-            )
-            kept.ended(report)
-            return report
 
     async def verify(
         self,
@@ -256,7 +208,7 @@ class AsyncDataset(AsyncDatasetArchive, BoundRecord, DatasetRecord):
             NotFound, Unauthenticated, PermissionDenied: The dataset is gone or closed to you.
         """
         return await verify_folder(
-            self._client,
+            patient(self._client),
             self.id,
             Path(folder),
             filter=filter,

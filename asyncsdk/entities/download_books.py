@@ -49,6 +49,10 @@ class DownloadBooks:
         """Return when it is kept that the run has begun; `is_ours` knows it then after any kill."""
         await self._journal.begin()
 
+    def may_write(self) -> None:
+        """A file may appear from now on that only `is_ours` can tell: cancelled just then, it has no outcome."""
+        self._journal.stays_when_empty = True
+
     def is_ours(self, status: os.stat_result) -> bool:
         """Whether a file can have been written by this run before it was stopped, for all that its time says."""
         began = self._journal.started_at

@@ -12,7 +12,7 @@ from typing import Literal
 import anyio.to_thread
 
 from asyncsdk.checksums import crc32c_hex
-from asyncsdk.domain.filters import Filter
+from asyncsdk.domain.filters import Condition, Filter
 from asyncsdk.domain.paths import path_below
 from asyncsdk.engine import Download, Outcome, Refused, Skipped, Transfer, Upload
 from asyncsdk.engine.journal import Entry, Identity
@@ -22,6 +22,7 @@ from asyncsdk.entities.download_books import DownloadBooks, is_as_written
 from asyncsdk.entities.globs import PathFilter
 from asyncsdk.entities.local_files import checksum_of_file
 from asyncsdk.entities.pages import EntityPage, listing
+from asyncsdk.entities.patience import Hurried
 from asyncsdk.entities.session import Session
 from asyncsdk.entities.together import Together
 from asyncsdk.errors import AsyncSDKError, Conflict, NotFound
@@ -36,7 +37,7 @@ OnExistingFile = Literal["skip_same", "overwrite", "fail"]
 (``skip_same``), replaced (``overwrite``), refused (``fail``)."""
 
 
-class ItemDownloadFeed:
+class ItemDownloadFeed(Hurried):
     """Gives the downloads that bring items of a dataset into a folder.
 
     Args:
@@ -49,6 +50,8 @@ class ItemDownloadFeed:
         dry_run: Whether to say what would be fetched instead of fetching it: such outcomes are ``skipped`` with the
             reply ``would_fetch``.
         books: Its journal; None: none is kept.
+        only: Paths of the items, as many at once as a filter may name, in place of *filter*: what is no item is
+            refused. None: those that *filter* means.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class ItemDownloadFeed:
         on_existing: OnExistingFile,
         dry_run: bool = False,
         books: DownloadBooks | None = None,
+        only: AsyncIterator[Sequence[str]] | None = None,
     ) -> None:
         self._session = session
         self._dataset_id = dataset_id
@@ -70,17 +74,17 @@ class ItemDownloadFeed:
         self._on_existing = on_existing
         self._dry_run = dry_run
         self._books = books
-        message = ListItems(dataset_id=dataset_id, filter=filter)
-        self._pages: AsyncIterator[EntityPage[ItemRecord]] = listing(session, message, lambda record: record).pages(
-            MAX_BULK_ENTRIES
-        )
+        self._pages = self._listed(filter) if only is None else self._named(only)
         self._renewals = Together(self._origins, MAX_BULK_ENTRIES)
         self._waiting: deque[ItemRecord] = deque()
+        self._gone: deque[Refused] = deque()
         self._is_first = True
         self._clashes: NameClashes | None = None
 
     async def take(self, want: int) -> Sequence[Transfer]:
         while not self._waiting:
+            if self._gone:
+                return [self._gone.popleft() for _ in range(min(want, len(self._gone)))]
             page = await anext(self._pages, None)
             if page is None:
                 return ()
@@ -105,6 +109,8 @@ class ItemDownloadFeed:
         elif to_fetch:
             origins = await self._origins([item.id for item, _ in to_fetch])
             if self._books is not None:
+                if self._on_existing == "fail":
+                    self._books.may_write()
                 largest = max(item.size_bytes for item, _ in to_fetch)
                 await self._books.expect([path for _, path in to_fetch], largest)
             received = await self._received(to_fetch)
@@ -118,6 +124,24 @@ class ItemDownloadFeed:
                         Download(origin, path, key=item, name=item.path, received=half, wants_identity=is_kept)
                     )
         return result
+
+    def _listed(self, filter: Filter | None) -> AsyncIterator[EntityPage[ItemRecord]]:
+        message = ListItems(dataset_id=self._dataset_id, filter=filter)
+        return listing(self._session, message, lambda record: record).pages(MAX_BULK_ENTRIES)
+
+    async def _named(self, batches: AsyncIterator[Sequence[str]]) -> AsyncIterator[EntityPage[ItemRecord]]:
+        """Yield the items of these paths; the feed learns which of them there are not."""
+        async for batch in batches:
+            missing = dict.fromkeys(path for path in batch if self._paths.keeps(path))
+            if not missing:
+                continue
+            async for page in self._listed(Condition("path", "in", list(missing))):
+                for item in page.entries:
+                    missing.pop(item.path, None)
+                yield page
+            for path in missing:
+                self._gone.append(Refused(path, NotFound(f"{path}: the dataset has no such item any more")))
+            yield EntityPage(())
 
     async def renew(self, transfer: Upload | Download, *, first_part: int = 1) -> Target | Origin | None:
         item: ItemRecord = transfer.key

@@ -17,6 +17,7 @@ from asyncsdk.checksums import crc32c, crc32c_hex
 from asyncsdk.domain.paths import check_item_path
 from asyncsdk.engine import Refused
 from asyncsdk.engine.journal import Identity, LargeState
+from asyncsdk.engine.seen import SeenFile
 from asyncsdk.entities.item_uploads import ItemUpload
 from asyncsdk.entities.walking import printable
 from asyncsdk.errors import AsyncSDKError, BadRequest, SourceUnreadable
@@ -33,7 +34,13 @@ BATCH_BYTES = 8 * 1024 * 1024
 
 _TICK_NS = 20_000_000
 """A file that was changed this moment may change once more without another time: clocks of file systems tick every 4
-to 10 ms. Such a file has no identity yet."""
+to 10 ms. Such a file has no identity yet.
+
+A time in the future is as good as one in the past: somebody set it (an archive, a time zone), or the clock of the file
+server is ahead; whoever writes next gives the file the time of that moment, which is another one. Which files of a
+server whose clock is off by more than this were changed this moment cannot be told here, whether it is ahead or behind.
+What goes unseen then takes two changes within one tick of that clock, the second of which leaves the size as it was,
+and this look with all of the reading in between them."""
 
 _metadata = TypeAdapter(Metadata)
 
@@ -50,6 +57,7 @@ class PreparedItem:
         key: What the platform calls the bytes until they are committed.
         held_bytes: Bytes of it that the feed keeps in memory.
         data: Those bytes, until they are handed to the engine.
+        read_from: The file that ``data`` was read from, as it was then.
         number: Counts what was given to the feed.
         item_id: Id that the item gets if it is new; empty until its bytes were sent.
         identity: Of its file, taken before it was read; None for other sources.
@@ -66,6 +74,7 @@ class PreparedItem:
     key: str = ""
     held_bytes: int = 0
     data: bytes | None = None
+    read_from: SeenFile | None = None
     number: int = 0
     item_id: str = ""
     identity: Identity | None = None
@@ -141,26 +150,28 @@ def _examine_source(known: PreparedItem, source: Any) -> None:
         return
     if not isinstance(source, (str, PathLike)):
         return
-    status = os.stat(source)  # noqa: PTH116  # pathlib's way costs 3 us more, for each of ten million files
+    path = os.fspath(source)
+    status = os.stat(path)  # noqa: PTH116  # pathlib's way costs 3 us more, for each of ten million files
     if not stat.S_ISREG(status.st_mode):
         kind = "a folder; upload it with dataset.upload(folder)" if stat.S_ISDIR(status.st_mode) else "no regular file"
         raise SourceUnreadable(f"{printable(str(source))}: is {kind}", source=printable(str(source)))
     known.size_bytes = status.st_size
-    if time_ns() - status.st_mtime_ns > _TICK_NS:
-        known.identity = Identity.of(status)
+    identity = Identity.of(status)
+    if abs(time_ns() - identity.mtime_ns) > _TICK_NS:
+        known.identity = identity
     if status.st_size <= SMALL_FILE_BYTES:
-        descriptor = os.open(source, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
         try:
             data = os.read(descriptor, SMALL_FILE_BYTES + 1)
             after = os.fstat(descriptor)
         finally:
             os.close(descriptor)
         # It is being written to, or was replaced: let the engine read it and judge.
-        is_same = (after.st_mtime_ns, after.st_ino) == (status.st_mtime_ns, status.st_ino)
-        if not is_same or not len(data) == after.st_size == status.st_size:
+        if (after.st_size, after.st_mtime_ns, after.st_ino) != identity or len(data) != status.st_size:
             known.identity = None
             return
         known.data = data
+        known.read_from = (path, identity)
         known.held_bytes = len(data)
         known.crc32c = crc32c_hex(crc32c(data))
 

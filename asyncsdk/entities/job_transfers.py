@@ -10,9 +10,10 @@ from asyncsdk.domain.ids import make_id
 from asyncsdk.domain.paths import path_below
 from asyncsdk.engine import Download, Feed, Outcome, ProgressCallback, Source, Transfer, Upload
 from asyncsdk.entities.local_files import is_source, known_size
+from asyncsdk.entities.patience import Hurried, patient
 from asyncsdk.entities.session import Session
 from asyncsdk.entities.single_objects import SingleDownload, renewed, run_one, upload_id_of
-from asyncsdk.errors import AsyncSDKError, ConfigError, MalformedResponse
+from asyncsdk.errors import AsyncSDKError, ConfigError, LeftUndone, MalformedResponse
 from asyncsdk.protocol.artifacts import (
     ArtifactRecord,
     CommitArtifact,
@@ -32,7 +33,7 @@ from asyncsdk.targets import Origin, Target
 __all__ = ["download_artifact", "prepare_inputs", "upload_inputs", "upload_output"]
 
 
-class _UploadFeed:
+class _UploadFeed(Hurried):
     """Objects for one job, prepared before; whoever made the feed commits them."""
 
     def __init__(self, session: Session, job_id: str, uploads: Sequence[tuple[Upload, str]]) -> None:
@@ -70,6 +71,7 @@ async def prepare_inputs(
         NoWorker: Nobody does such jobs.
         SourceNotFound, SourceUnreadable: One of the files is not there, or cannot be read.
     """
+    session = patient(session)
     for name, source in sources.items():
         if not is_source(source):
             raise ConfigError(f"input {name!r} is a path, bytes, an open binary file or an iterable of bytes")
@@ -100,6 +102,7 @@ async def upload_inputs(
     Raises:
         SourceUnreadable, SourceChanged: One of the files cannot be read, or changed meanwhile.
     """
+    session = patient(session)
     outcomes = await _move(session, _UploadFeed(session, job_id, uploads), len(uploads))
     found = {id(outcome.transfer): outcome for outcome in outcomes}
     result = []
@@ -114,6 +117,7 @@ async def upload_output(
     session: Session, job: JobRecord, path: str | PathLike[str], name: str, *, worker_id: str
 ) -> ArtifactRecord:
     """Send a file and make it an output of a job that this worker has; durable when it returns."""
+    session = patient(session)
     size = await known_size(Path(path))
     held = {"job_id": job.id, "worker_id": worker_id, "attempt": job.attempts}
     target, key = _accepted(await session.send(PrepareArtifact(**held, size_bytes=size)), name)
@@ -139,6 +143,7 @@ async def download_artifact(
     on_progress: ProgressCallback | None = None,
 ) -> Path:
     """Download a file of a job; in a folder that exists it takes the name it has in the job. Returns where it is."""
+    session = patient(session)
     path = Path(destination)
     path = path_below(path, record.name) if path.is_dir() else path
 
@@ -168,5 +173,5 @@ async def _move(session: Session, feed: Feed, count: int) -> list[Outcome]:
     if failed:
         raise failed[0]
     if len(found) < count:
-        raise ConfigError("the engine of this client is being drained: it begins nothing new")
+        raise LeftUndone(len(found))
     return found

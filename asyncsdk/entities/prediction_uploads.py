@@ -11,6 +11,7 @@ import anyio
 from asyncsdk.checksums import crc32c, crc32c_hex
 from asyncsdk.engine import Download, EventCallback, Outcome, ProgressCallback, Report, Transfer, Upload
 from asyncsdk.entities.drawn import Drawn
+from asyncsdk.entities.patience import Hurried, patient
 from asyncsdk.entities.rows import PART_BYTES, PackedPart, RowSource, decode_part, pack_rows
 from asyncsdk.entities.session import Session
 from asyncsdk.errors import AsyncSDKError, MalformedResponse
@@ -44,7 +45,7 @@ class _SentPart:
     rows: int
 
 
-class _RowFeed:
+class _RowFeed(Hurried):
     """Packs, prepares and commits parts of rows; counts into a report what became of every row."""
 
     def __init__(
@@ -166,6 +167,7 @@ async def upload_predictions(
     on_event: EventCallback | None,
 ) -> Report:
     """Upload *rows* and return what became of them, counted by row."""
+    session = patient(session)
     file = str(rows) if isinstance(rows, (str, PathLike)) else ""
     report = Report()
     started = anyio.current_time()

@@ -12,9 +12,9 @@ from typing import Any
 
 from asyncsdk.config import Settings
 from asyncsdk.engine import Event, EventCallback, JournalChanged, Report, Resuming
-from asyncsdk.engine.journal import Journal, RunRecord
+from asyncsdk.engine.journal import Journal, RetriedReport, RunRecord
 from asyncsdk.entities.session import Session
-from asyncsdk.errors import ConfigError
+from asyncsdk.errors import CircuitOpen, ConfigError
 
 __all__ = ["Keeping", "check_resume", "jsonable", "keeping", "named_path", "platform_of", "run_record"]
 
@@ -33,14 +33,11 @@ class Keeping:
         self.is_complete = False
         self.state = "stopped"
 
-    def ended(self, report: Report, *, forgets_failures: bool = False) -> None:
-        """Tell what the call amounted to.
-
-        Args:
-            forgets_failures: Whether a run that came to its end is forgotten though some of it failed.
-        """
-        self.is_complete = report.is_complete and (report.ok or forgets_failures)
-        self.state = "failed" if report.is_complete else "stopped"
+    def ended(self, report: Report) -> None:
+        """Tell what the call amounted to. One that gave up on a server that was out counts as stopped."""
+        self.is_complete = report.is_complete and report.ok
+        is_stopped = not report.is_complete or CircuitOpen.code in report.failures_by_code
+        self.state = "stopped" if is_stopped else "failed"
 
 
 @asynccontextmanager
@@ -110,9 +107,10 @@ def named_path(source: object, resume: bool | str) -> str | None:
 
 
 def platform_of(settings: Settings) -> dict[str, str]:
-    """Return where a platform is: ``url``, or ``data`` of the embedded one."""
+    """Return where a platform is: ``url``, or ``data`` of the embedded one; of a service its ``platform``, too."""
     if settings.url is not None:
-        return {"url": settings.url}
+        is_service = settings.platform not in {None, "rest"}
+        return {"url": settings.url, **({"platform": str(settings.platform)} if is_service else {})}
     return {"data": str(Path(settings.data).absolute())}
 
 
@@ -130,6 +128,7 @@ def run_record(
     identity: Mapping[str, Any],
     arguments: Mapping[str, Any],
     is_rebuildable: bool = True,
+    retried: RetriedReport | None = None,
 ) -> RunRecord | None:
     """Return the run of a call on a platform; None when nothing names it.
 
@@ -140,15 +139,17 @@ def run_record(
         identity: What else makes it the same run.
         arguments: What it takes to make the call again, beside platform and place.
         is_rebuildable: Whether these are enough.
+        retried: The report whose failures alone are done.
     """
     if place is None:
         return None
     where = platform_of(session.settings)
-    if verb in {"upload", "checkpoint_upload"} and session.engine.config.source_changed != "fail":
+    if verb in {"upload", "checkpoint_upload", "archive_upload"} and session.engine.config.source_changed != "fail":
         arguments = {**arguments, "source_changed": session.engine.config.source_changed}
     return RunRecord(
         verb,
         identity={**where, "place": place, **identity},
         arguments={**where, "place": place, **{name: value for name, value in arguments.items() if value is not None}},
         is_rebuildable=is_rebuildable and not place.startswith("name:"),
+        retried=retried,
     )

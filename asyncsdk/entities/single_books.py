@@ -43,7 +43,7 @@ class SingleBooks:
         state = await self._journal.recall_large(_NAME)
         facts = state.facts
         is_ours = isinstance(facts.get("key"), str) and is_id(str(facts.get("committed_id")))
-        if not is_ours or tuple(facts.get("identity", ())) != self._identity:
+        if not is_ours or tuple(facts.get("identity", ())) != self._identity or state.may_be_torn:
             state.forget()
             return None
         self._state = state

@@ -14,13 +14,14 @@ from asyncsdk.engine.journal import LargeState
 from asyncsdk.entities.committing import as_damage
 from asyncsdk.entities.download_books import DownloadBooks
 from asyncsdk.entities.local_files import known_size
+from asyncsdk.entities.patience import Hurried
 from asyncsdk.entities.session import Session
 from asyncsdk.entities.single_books import SingleBooks
 from asyncsdk.errors import (
     AsyncSDKError,
     BadRequest,
     ChecksumMismatch,
-    ConfigError,
+    LeftUndone,
     MalformedResponse,
     NotFound,
     PermissionDenied,
@@ -31,7 +32,7 @@ from asyncsdk.targets import MultipartTarget, Origin, ResumableTarget, Target
 __all__ = ["SingleDownload", "SingleUpload", "renewed", "run_one", "upload_id_of"]
 
 
-class SingleUpload(ABC):
+class SingleUpload(Hurried, ABC):
     """The feed of one upload. Who inherits says how it is prepared and what committing it is.
 
     Args:
@@ -95,7 +96,9 @@ class SingleUpload(ABC):
         try:
             upload_id = begun.facts.get("upload_id")
             target = await renewed(self._session, self._scope_id, self._key, size, upload_id)
-            return Upload(self._source, target, size_bytes=size, resume=begun.resume())
+            upload = Upload(self._source, target, size_bytes=size)
+            begun.follow(upload)
+            return upload
         except (BadRequest, NotFound, PermissionDenied):  # too old, or of an earlier configuration
             begun.forget()
             self._start_over()
@@ -138,7 +141,7 @@ class SingleUpload(ABC):
             self._books.came_out_wrong()
 
 
-class SingleDownload:
+class SingleDownload(Hurried):
     """The feed of one download.
 
     Args:
@@ -209,12 +212,12 @@ async def run_one(
     *,
     bytes_total: int | None = None,
 ) -> Outcome:
-    """Move the one object of *feed* and return its outcome; raises its error."""
+    """Move the one object of *feed* and return its outcome; raises its error, `LeftUndone` when it was not begun."""
     run = session.engine.run(feed, on_progress=on_progress, on_event=on_event, objects_total=1, bytes_total=bytes_total)
     async with run as outcomes:
         found = [outcome async for outcome in outcomes]
     if not found:
-        raise ConfigError("the engine of this client is being drained: it begins nothing new")
+        raise LeftUndone(0)
     if found[0].error is not None:
         raise found[0].error
     return found[0]

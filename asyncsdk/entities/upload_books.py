@@ -18,10 +18,10 @@ import orjson
 
 from asyncsdk.checksums import crc32c_hex
 from asyncsdk.domain.ids import is_id, make_id
-from asyncsdk.engine.journal import Finished, Identity, Journal, LargeState, digest_of
+from asyncsdk.engine.journal import Finished, Identity, Journal, LargeState, digest_of, is_copied_at_once
 
 if TYPE_CHECKING:
-    from asyncsdk.engine import Outcome
+    from asyncsdk.engine import Outcome, Upload
     from asyncsdk.entities.examining import PreparedItem
 
 __all__ = ["UploadBooks", "as_new", "is_known", "new_item_id"]
@@ -61,7 +61,8 @@ class UploadBooks:
             if entry is not None and entry.identity != identity:
                 entry = None
             if known.path in begun and (entry is None or not entry.is_settled):
-                await self._recall_large(known, identity)
+                if not await self._recall_large(known, identity):
+                    continue
                 if entry is not None and known.large is not None and known.key != _read_receipt(entry.receipt)[0]:
                     continue  # what arrived was refused, and it was begun anew since
                 known.large = None if entry is not None else known.large
@@ -71,19 +72,32 @@ class UploadBooks:
                 known.key, known.item_id = _read_receipt(entry.receipt)
                 known.is_recalled = known.is_settled or bool(known.key)
 
-    async def _recall_large(self, known: PreparedItem, identity: Identity) -> None:
+    async def _recall_large(self, known: PreparedItem, identity: Identity) -> bool:
+        """Find out what is known of a large object; returns whether what arrived of it is to be trusted."""
         state = await self._journal.recall_large(known.path)
         facts = state.facts
         key, item_id = facts.get("key"), facts.get("item_id")
         is_ours = isinstance(key, str) and isinstance(item_id, str) and is_id(item_id)
         if tuple(facts.get("identity", ())) != identity or not is_ours:
             state.forget()
-            return
+            return True
+        if state.may_be_torn:
+            state.forget()  # copied once more, under another key: what stands under this one may be committed by nobody
+            return False
         _know(known, identity, None)
         known.crc32c = facts.get("crc32c")
         known.key, known.item_id, known.large = str(key), str(item_id), state
+        return True
 
     # --- keeping ---------------------------------------------------------------------------------------------
+
+    def follow(self, known: PreparedItem, upload: Upload) -> None:
+        """Let the *upload* of an item go on with what is there, and tell of what arrives, unless it goes in one."""
+        if known.large is None and not is_copied_at_once(upload):
+            new_item_id(known)
+            known.large = self.begin_large(known)
+        if known.large is not None:
+            known.large.follow(upload)
 
     def begin_large(self, known: PreparedItem) -> LargeState:
         """Return where the parts of an item are told that goes out in parts for the first time."""

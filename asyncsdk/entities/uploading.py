@@ -22,10 +22,11 @@ from asyncsdk.entities.examining import BATCH_BYTES, SMALL_FILE_BYTES, PreparedI
 from asyncsdk.entities.item_source import ItemBatches
 from asyncsdk.entities.item_uploads import Given
 from asyncsdk.entities.local_files import checksum_of_file, known_size
+from asyncsdk.entities.patience import Hurried
 from asyncsdk.entities.recent import RecentNames
 from asyncsdk.entities.session import Session
 from asyncsdk.entities.together import Together
-from asyncsdk.entities.upload_books import UploadBooks, as_new, is_known, new_item_id
+from asyncsdk.entities.upload_books import UploadBooks, as_new, is_known
 from asyncsdk.entities.walking import printable
 from asyncsdk.errors import (
     AsyncSDKError,
@@ -47,7 +48,7 @@ from asyncsdk.protocol.uploads import (
     RenewUploads,
     UploadEntry,
 )
-from asyncsdk.targets import FileTarget, MultipartTarget, Origin, PutTarget, ResumableTarget, Target
+from asyncsdk.targets import MultipartTarget, Origin, PutTarget, ResumableTarget, Target
 
 __all__ = ["ItemUploadFeed"]
 
@@ -59,7 +60,7 @@ _LOOKED_AT_ONCE = 4
 """Messages under way at once about what an earlier run has sent: their replies are what a resumed run waits for."""
 
 
-class ItemUploadFeed:
+class ItemUploadFeed(Hurried):
     """Gives the uploads that make items of a dataset.
 
     Args:
@@ -318,13 +319,11 @@ class ItemUploadFeed:
 
     def _upload(self, known: PreparedItem, target: Target) -> Upload:
         source: Source = known.item.source if known.data is None else known.data
+        read_from = None if known.data is None else known.read_from
         known.data = None
-        upload = Upload(source, target, size_bytes=known.size_bytes, crc32c=known.crc32c, key=known, name=known.path)
-        if self._books is not None and known.identity is not None and not isinstance(target, (PutTarget, FileTarget)):
-            if known.large is None:
-                new_item_id(known)
-                known.large = self._books.begin_large(known)
-            upload.resume = known.large.resume()
+        upload = Upload(source, target, known.size_bytes, known.crc32c, known, known.path, read_from=read_from)
+        if self._books is not None and known.identity is not None and not isinstance(target, PutTarget):
+            self._books.follow(known, upload)
         return upload
 
     # --- going on with an earlier run ------------------------------------------------------------------------
@@ -398,3 +397,4 @@ class ItemUploadFeed:
             self._held.held_bytes -= known.held_bytes
             known.held_bytes = 0
             transfer.source = known.item.source  # an outcome that is kept must not keep the bytes
+            transfer.read_from = None

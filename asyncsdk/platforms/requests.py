@@ -17,13 +17,15 @@ from asyncsdk.errors import (
     ServerError,
     redact_url,
 )
+from asyncsdk.transport.retry_after import wait_as_asked
 
-__all__ = ["MAX_ATTEMPTS", "may_be_done", "retry_after", "send_request", "wait_seconds"]
+__all__ = ["MAX_ATTEMPTS", "is_final", "may_be_done", "send_request", "wait_seconds"]
 
 MAX_ATTEMPTS = 4
 WAIT_INITIAL_SECONDS = 0.2
 WAIT_MAX_SECONDS = 5.0
 RETRY_AFTER_MAX_SECONDS = 60.0
+"""A longer pause is not waited for by one message, and not cut short either: its error is told. Long work may wait."""
 
 
 async def send_request(
@@ -80,18 +82,18 @@ def may_be_done(error: RequestError | ResponseError) -> bool:
     return isinstance(error, (ServerError, MalformedResponse))
 
 
-def retry_after(text: str | None) -> float | None:
-    """Return the seconds of a Retry-After header; a date is passed over, the growing waits serve as well."""
-    return float(text) if text is not None and text.isascii() and text.isdigit() else None
+def is_final(error: RequestError | ResponseError, attempt: int, attempts: int = MAX_ATTEMPTS) -> bool:
+    """Whether nothing is tried again after attempt number *attempt* of *attempts*."""
+    asked = error.retry_after if isinstance(error, ResponseError) else None
+    return not error.retryable or attempt >= attempts or (asked is not None and asked > RETRY_AFTER_MAX_SECONDS)
 
 
 def wait_seconds(error: RequestError | ResponseError, attempt: int) -> float:
-    """Return how long to wait after attempt number *attempt*: what the server asks for, at most a minute, else a random
-    time up to a bound that doubles (full jitter)."""
+    """Return how long to wait after attempt number *attempt*: what the server asks for and up to a tenth more, and at
+    least a random time up to a bound that doubles (full jitter)."""
     asked = error.retry_after if isinstance(error, ResponseError) else None
-    if asked is not None:
-        return min(asked, RETRY_AFTER_MAX_SECONDS)
-    return random.uniform(0, min(WAIT_MAX_SECONDS, WAIT_INITIAL_SECONDS * 2 ** (attempt - 1)))  # noqa: S311
+    backoff = random.uniform(0, min(WAIT_MAX_SECONDS, WAIT_INITIAL_SECONDS * 2 ** (attempt - 1)))  # noqa: S311
+    return wait_as_asked(asked, backoff)
 
 
 def _reason(error: httpx.HTTPError) -> str:

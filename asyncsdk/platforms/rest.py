@@ -26,9 +26,10 @@ from asyncsdk.errors import (
     response_error,
     server_code_of,
 )
-from asyncsdk.platforms.requests import MAX_ATTEMPTS, may_be_done, retry_after, send_request, wait_seconds
+from asyncsdk.platforms.requests import MAX_ATTEMPTS, is_final, may_be_done, send_request, wait_seconds
 from asyncsdk.protocol.base import Message, all_messages, query_text
 from asyncsdk.protocol.uploads import CHECKING_SECONDS, STILL_CHECKING
+from asyncsdk.transport.retry_after import parse_retry_after
 from asyncsdk.transport.tls import TlsConfig, shared_context
 
 __all__ = ["RestPlatform"]
@@ -48,9 +49,10 @@ class RestPlatform:
 
     The token goes to that server only: redirects are not followed. What failed in a way that may pass (no connection,
     5xx, 429) is repeated up to three times, with waits that grow and are random ("full jitter") or are what the server
-    asks for; creating without an id of one's own is not repeated, because the first call may have been heard. When a
-    delete is repeated after an attempt that may have been heard, finding nothing any more is success. A commit
-    whose bytes the server still reads (``still_checking``) is repeated for as long as it does, a day at most.
+    asks for (what asks for more than a minute fails at once); creating without an id of one's own is not repeated,
+    because the first call may have been heard. When a delete is repeated after an attempt that may have been heard,
+    finding nothing any more is success. A commit whose bytes the server still reads (``still_checking``) is repeated
+    for as long as it does, a day at most.
 
     Args:
         url: Of the server, e.g. ``http://127.0.0.1:8750``.
@@ -112,7 +114,7 @@ class RestPlatform:
                 if is_maybe_done and isinstance(error, NotFound) and route.method == "DELETE":
                     return _validate_empty(type(message))
                 is_checking = server_code_of(error) == STILL_CHECKING and monotonic() < checked_until
-                if not is_checking and (not error.retryable or attempt >= attempts):
+                if not is_checking and is_final(error, attempt, attempts):
                     raise
                 is_maybe_done = is_maybe_done or may_be_done(error)
                 await sleep(wait_seconds(error, attempt))
@@ -201,6 +203,6 @@ def _refusal(response: httpx.Response) -> AsyncSDKError:
         code=facts["code"] if isinstance(facts.get("code"), str) else None,
         request_id=str(facts.get("request_id") or request_id),
         body=body,
-        retry_after=retry_after(response.headers.get("retry-after")),
+        retry_after=parse_retry_after(response.headers),
         ids=tuple(map(str, ids)) if isinstance(ids, list) else (),
     )

@@ -255,7 +255,7 @@ async def test_reading_is_repeated(trouble: Any, waits: list[float]) -> None:
     assert found.name == "P"
     assert len(seen) == 3
     if isinstance(trouble, httpx.Response) and trouble.status_code == 429:
-        assert waits == [7, 7]
+        assert [7 < seconds <= 7.7 for seconds in waits] == [True, True]  # as asked, and up to a tenth more
 
 
 @pytest.mark.parametrize(

@@ -101,10 +101,78 @@ def test_mistakes_have_their_exit_status(tmp_path: Path, archive: Path, capfd: p
 
 def test_a_run_that_was_stopped_can_be_gone_on_with() -> None:
     """Its journal tells the command."""
-    facts = {"place": "/p/pets.zip", "dataset": "1" * 24, "url": "http://127.0.0.1:1"}
+    facts = {"place": "/p/pets.zip", "dataset": "1" * 24, "url": "http://127.0.0.1:1", "source_changed": "retry"}
     for verb, name, source in (("archive_upload", "path", "upload"), ("archive_download", "destination", "download")):
         summary = RunSummary("r", verb, facts, "stopped", "", 0, 0, 0, 0, 0, 0, is_rebuildable=True)
         command = command_of(summary)
         assert command[:2] == ["archive", source]
         given = parse(command)
         assert (str(getattr(given, name)), given.dataset, given.url) == (facts["place"], facts["dataset"], facts["url"])
+        assert given.source_changed == ("retry" if source == "upload" else "fail")
+
+
+def test_an_archive_has_a_report_a_retry_events_and_a_summary(
+    tmp_path: Path, archive: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """As every command that moves files; what was there already is skipped, and what the dataset became comes last."""
+    report, events = tmp_path / "r.jsonl", tmp_path / "e.jsonl"
+    told = ["--report", report, "--events", events, "--json", "--outage", "5s", "--bandwidth", "100MB"]
+    for status, kinds in (("done", {"object_finished", "run_ended"}), ("skipped", {"object_finished", "run_ended"})):
+        assert run(tmp_path, "upload", archive, "pets", "--create", *told) == ExitCode.OK
+        entry, summary, result = records(capfd)
+        assert (entry["operation"], entry["name"], entry["status"]) == ("archive_upload", "pets.zip", status)
+        assert (entry["source"], entry["size_bytes"]) == (str(archive), archive.stat().st_size)
+        assert entry["attempts"] == (1 if status == "done" else 0)
+        assert (summary["summary"][status], summary["summary"]["is_complete"], result["items"]) == (1, True, 3)
+        assert [json.loads(line)["status"] for line in report.read_text().splitlines()] == [status, "complete"]
+        assert kinds <= {json.loads(line)["event"] for line in events.read_text().splitlines()}
+    copy = tmp_path / "copy.zip"
+    assert run(tmp_path, "download", "pets", copy, *told) == ExitCode.OK
+    entry, summary, result = records(capfd)
+    assert (entry["operation"], entry["destination"], entry["attempts"]) == ("archive_download", str(copy), 1)
+    assert (entry["name"], entry["verified"], summary["summary"]["bytes_done"]) == (
+        "pets.zip",
+        True,
+        archive.stat().st_size,
+    )
+    assert result["file"] == str(copy)
+    copy.unlink()
+    assert run(tmp_path, "download", "pets", copy, "--retry", report) == ExitCode.OK
+    assert "nothing failed" in capfd.readouterr().err
+    assert not copy.exists()
+
+
+def test_an_archive_that_failed_is_retried(tmp_path: Path, archive: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The report says what failed, and its retry sends it; one that would overwrite the zip is refused."""
+    report = tmp_path / "r.jsonl"
+    late = tmp_path / "late.zip"
+    assert run(tmp_path, "upload", late, "pets", "--create", "--report", report) == ExitCode.NOT_FOUND
+    failure, end = map(json.loads, report.read_text().splitlines())
+    assert (failure["code"], failure["attempts"], end["status"]) == ("source_not_found", None, "complete")
+    archive.rename(late)
+    again = ["upload", late, "pets", "--create", "--retry", report, "--report", report]
+    assert run(tmp_path, *again) == ExitCode.OK
+    assert "archive upload: 1 archive done" in capfd.readouterr().err
+    assert run(tmp_path, *again) == ExitCode.OK
+    out, err = capfd.readouterr()
+    assert (out, "nothing failed" in err) == ("", True)
+    held = late.read_bytes()
+    assert run(tmp_path, "upload", late, "pets", "--report", late) == ExitCode.USAGE
+    assert late.read_bytes() == held
+
+
+def test_a_dry_run_moves_no_archive(tmp_path: Path, archive: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Nor does it make a dataset, a file or a job; a mistake is told all the same."""
+    assert run(tmp_path, "upload", archive, "pets", "--create", "--dry-run", "--json") == ExitCode.OK
+    entry, summary = records(capfd)
+    assert (entry["message"], entry["size_bytes"]) == ("would_send", archive.stat().st_size)
+    assert summary["summary"]["skipped"] == 1
+    assert run(tmp_path, "upload", archive, "pets", "--dry-run") == ExitCode.NOT_FOUND
+    assert run(tmp_path, "upload", archive, "pets", "--create", "--no-unpack") == ExitCode.OK
+    assert run(tmp_path, "download", "pets", tmp_path / "copy.zip", "--dry-run", "--json") == ExitCode.OK
+    entry, summary = records(capfd)
+    assert (entry["name"], entry["message"]) == ("pets.zip", "would_fetch")
+    assert not (tmp_path / "copy.zip").exists()
+    with Client(data=tmp_path / "data") as client:
+        (dataset,) = client.datasets.list()
+        assert (dataset.item_count, list(client.jobs.list())) == (0, [])

@@ -15,17 +15,17 @@ from asyncsdk.entities import uploading
 from tests.support.server import RunningServer
 
 FILES = 30
-SIZE = 200_000
 
 
+@pytest.mark.parametrize("size", [200_000, 1000], ids=["opened later", "read before"])
 @pytest.mark.parametrize("processes", [1, 2])
 async def test_what_was_announced_is_announced_anew(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processes: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processes: int, size: int
 ) -> None:
     source = tmp_path / "source"
     source.mkdir()
     for number in range(FILES):
-        (source / f"{number}").write_bytes(os.urandom(SIZE))
+        (source / f"{number}").write_bytes(os.urandom(size))
     examine, looks = uploading.examine, []
 
     def examine_and_change(items: Any, *most_bytes: int) -> Any:
@@ -53,5 +53,5 @@ async def test_what_was_announced_is_announced_anew(
             report = await dataset.upload(source)
             report.raise_for_failures()
             assert report.done == FILES
-            assert {item.size_bytes async for item in dataset.items.list()} == {SIZE + 1}
+            assert {item.size_bytes async for item in dataset.items.list()} == {size + 1}
     assert looks == [FILES, *[1] * FILES]

@@ -15,7 +15,18 @@ from typing import Any
 import pytest
 
 from asyncsdk.cli.exits import ExitCode
+from asyncsdk.cli.manifest_lines import parse_line
 from asyncsdk.cli.parser import parse
+from asyncsdk.engine import (
+    BlobTarget,
+    FormTarget,
+    MultipartTarget,
+    PutTarget,
+    Refused,
+    ResumableTarget,
+    Upload,
+    UrlOrigin,
+)
 from tests.support.nginx import Nginx
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -104,6 +115,23 @@ def commands(page: Path) -> list[str]:
     """Return the command lines of ours that a page shows."""
     shown = re.findall(r"^```console\n(.*?)^```$", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
     return [line for block in shown for line in block.splitlines() if line.startswith("asyncsdk ")]
+
+
+def manifest_lines(page: Path) -> list[str]:
+    """Return the lines of manifests that a page shows."""
+    shown = re.findall(r"^```json\n(.*?)^```$", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    return [
+        line for block in shown for line in block.splitlines() if '"source": "' in line or '"destination": "' in line
+    ]
+
+
+def test_lines_of_manifests_are_understood(folder: Path) -> None:
+    """The guide shows each way that a line may go, as the program reads it."""
+    lines = manifest_lines(DOCS / "guides" / "command-line.md")
+    read = [parse_line(line.encode(), number, "m") for number, line in enumerate(lines, start=1)]
+    assert [one.error for one in read if isinstance(one, Refused)] == []
+    ends = {type(one.target if isinstance(one, Upload) else one.origin) for one in read}  # type: ignore[union-attr]
+    assert ends == {PutTarget, UrlOrigin, MultipartTarget, ResumableTarget, BlobTarget, FormTarget}
 
 
 SHOWN = [line for page in [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))] for line in commands(page)]

@@ -27,11 +27,13 @@ class Refusing(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     status = 403
     asked = 0
+    taken = 0
+    """So many are taken first."""
 
     def do_PUT(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
         type(self).asked += 1
-        self.send_response(self.status)
+        self.send_response(200 if self.asked <= self.taken else self.status)
         self.send_header("Content-Length", "0")
         self.end_headers()
 
@@ -98,6 +100,24 @@ def test_a_command_ends_early_and_goes_on_later(
     *told, end = map(json.loads, report.read_text().splitlines())
     assert (end["status"], len(told)) == ("complete", COUNT)
     assert handler.asked == COUNT
+
+
+def test_lines_that_an_outage_failed_are_gone_on_with(handler: type[Refusing], bucket: str, tmp_path: Path) -> None:
+    """All lines have an outcome when the server has been out for too long; those that were moved stay known."""
+    (tmp_path / "file").write_bytes(b"x" * 10)
+    manifest, report = tmp_path / "m.jsonl", tmp_path / "r.jsonl"
+    lines = [json.dumps({"source": str(tmp_path / "file"), "url": f"{bucket}/{number}"}) for number in range(200)]
+    manifest.write_text("\n".join(lines))
+    handler.status, handler.taken = 503, 100
+    command = ["transfer", str(manifest), "--report", str(report), "--concurrency", "8", "--outage", "1", "--quiet"]
+    assert main(command) == ExitCode.SOME_FAILED
+    *told, _ = map(json.loads, report.read_text().splitlines())
+    done = sum(line["status"] == "done" for line in told)
+    assert done >= 100
+    assert any(line["code"] == "circuit_open" for line in told)
+    handler.status, handler.asked = 200, 0
+    assert main(command) == ExitCode.OK
+    assert handler.asked == 200 - done
 
 
 async def test_an_upload_of_a_folder_keeps_its_journal(tmp_path: Path, home: Path) -> None:

@@ -263,6 +263,25 @@ def test_third_ctrl_c_ends_whatever_happens(loop: str, cleanup: str) -> None:
             process.kill()
 
 
+LOADING = """
+import sys
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "asyncsdk.cli.parser":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Finder())
+from asyncsdk.cli import main
+sys.exit(main(["whoami"]))
+"""
+
+
+def test_ctrl_c_while_the_program_is_loaded_shows_no_traceback() -> None:
+    """Which takes a second on a busy machine."""
+    done = subprocess.run([sys.executable, "-c", LOADING], capture_output=True, text=True, timeout=WAIT_SECONDS)
+    assert (done.returncode, done.stdout) == (ExitCode.INTERRUPTED, "")
+    assert done.stderr == "asyncsdk: error: interrupted\n"
+
+
 def test_a_command_that_moves_nothing_ends_with_the_first(tmp_path: Path) -> None:
     """There is nothing to drain while a manifest is awaited that does not come."""
     with Command(tmp_path, "transfer", "-", "--events", tmp_path / "events", stdin=subprocess.PIPE) as command:

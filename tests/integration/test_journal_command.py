@@ -19,8 +19,9 @@ import pytest
 from asyncsdk.cli import main
 from asyncsdk.cli.exits import ExitCode
 from asyncsdk.cli.journals import command_of
-from asyncsdk.engine.journal import RunSummary, journal_folder
+from asyncsdk.engine.journal import RunRecord, RunSummary, journal_folder
 from asyncsdk.engine.journal.catalogue import summaries
+from asyncsdk.engine.journal.store import Store
 from asyncsdk.errors import ConfigError, PermissionDenied
 from asyncsdk.server.http.front.objects import ObjectBytes
 from tests.support.commands import command
@@ -340,6 +341,56 @@ async def answer_empty(connection: Connection, request: Received) -> bool:
     return True
 
 
+async def test_what_a_retry_moved_is_not_moved_again(tmp_path: Path, home: Path) -> None:
+    """The run that the report is of was stopped: the same command goes on with what is left."""
+    async with HttpServer() as server:
+        manifest = await serve_manifest(server, tmp_path)
+        found, report = server.objects.pop("/down3"), tmp_path / "report"
+        server.script("/last", hang)
+        process = await begun(tmp_path, "transfer", manifest.name, "--report", "report")
+        async with asyncio.timeout(50):
+            while not report.exists() or len(report.read_text().splitlines()) < 40:
+                await asyncio.sleep(0.01)
+        process.kill()
+        await process.communicate()
+        server.objects |= {"/down3": found, "/last": b"here"}
+        status, entries = await run_in(tmp_path, "transfer", manifest.name, "--retry", "report")
+        assert (status, entries[-1]["summary"]["done"]) == (ExitCode.SOME_FAILED, 1)
+        server.requests.clear()
+        status, entries = await run_in(tmp_path, "transfer", manifest.name)
+        assert status == ExitCode.OK
+        assert [request.path for request in server.requests] == ["/last"]
+        assert list(journal_folder(home).iterdir()) == []
+        await run_in(tmp_path, "transfer", manifest.name, "--retry", "report")
+        assert list(journal_folder(home).iterdir()) == []
+
+
+def test_journals_that_cannot_be_read_are_told(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Nobody is told that all is complete while there is one that nobody can read."""
+    folder = journal_folder(home)
+    folder.mkdir(parents=True)
+    (folder / "upload-1.sqlite3").write_bytes(b"x" * 5000)
+    assert main(["journal", "list"]) == ExitCode.OK
+    told = capfd.readouterr()
+    assert told.out == ""
+    assert "upload-1.sqlite3: is damaged" in told.err
+    assert "complete" not in told.err
+    assert main(["journal", "forget", "upload-1"]) == ExitCode.OK
+    assert main(["journal", "list"]) == ExitCode.OK
+    assert "all that were begun are complete" in capfd.readouterr().err
+
+
+def test_a_run_that_is_under_way_is_not_gone_on_with(call: Caller, home: Path) -> None:
+    record = RunRecord("transfer", {"place": "/m"}, {"place": "/m", "folder": "/"})
+    store = Store.open(journal_folder(home) / f"{record.run_id}.sqlite3", record)
+    try:
+        for verb in ("resume", "forget"):
+            call("journal", verb, record.run_id, status=ExitCode.REFUSED)
+            assert "is under way" in call.err
+    finally:
+        store.release("stopped")
+
+
 @pytest.mark.parametrize(
     ("verb", "arguments", "command"),
     [
@@ -364,6 +415,11 @@ async def answer_empty(connection: Connection, request: Received) -> bool:
             ["checkpoint", "upload", "/p", "m", "--epoch=3", "--best", "--metric=loss=0.1", "--url", "http://h"],
         ),
         ("transfer", {"place": "/m.jsonl", "folder": "/"}, ["transfer", "/m.jsonl"]),
+        (
+            "transfer",
+            {"place": "/m.jsonl", "folder": "/", "retry": "/r.jsonl"},
+            ["transfer", "/m.jsonl", "--retry=/r.jsonl"],
+        ),
     ],
 )
 def test_a_run_becomes_the_command_that_started_it(verb: str, arguments: dict[str, Any], command: list[str]) -> None:

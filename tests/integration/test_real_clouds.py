@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from asyncsdk.engine import Engine, KiB, MiB, PutTarget, RetryPolicy, TransferConfig, UrlOrigin
-from asyncsdk.errors import PermissionDenied
+from asyncsdk.errors import ChecksumMismatch, PermissionDenied
 from tests.integration.test_engine_nginx import some_bytes
 from tests.support.real import gcs
 from tests.support.real.azure_sas import VERSION, sign_blob
@@ -25,14 +25,32 @@ AZURE = {"x-ms-version": VERSION, "x-ms-blob-type": "BlockBlob"}
 
 
 async def test_azure_put_blob_and_ranges(azurite_server: RealServer, tmp_path: Path) -> None:
-    """A signed Put Blob takes an object, and ranges bring it back."""
+    """A signed Put Blob takes an object, and ranges bring it back, or one request; its MD5 is compared."""
     data = some_bytes(3 * MiB + 5)
     url = sign_blob(azurite_server, "a/ö 1.bin")
     async with Engine(CONFIG) as engine:
         await engine.upload(data, PutTarget(url, AZURE))
         outcome = await engine.download(UrlOrigin(url, {"x-ms-version": VERSION}), tmp_path / "back.bin")
+        small = sign_blob(azurite_server, "small")
+        await engine.upload(data[:999], PutTarget(small, AZURE))
+        in_memory = await engine.download(UrlOrigin(small, {"x-ms-version": VERSION}, size_bytes=999))
     assert outcome.size_bytes == len(data)
+    assert outcome.verified
+    assert in_memory.verified
     assert (tmp_path / "back.bin").read_bytes() == data
+
+
+@pytest.mark.parametrize("size", [999, 3 * MiB + 5])
+async def test_azure_states_another_md5(azurite_server: RealServer, tmp_path: Path, size: int) -> None:
+    """By one request and by ranges, the blob that its server calls another one does not appear."""
+    url = sign_blob(azurite_server, f"wrong-{size}")
+    stated = {"x-ms-version": VERSION, "x-ms-blob-content-md5": "1B2M2Y8AsgTpgAmY7PhCfg=="}
+    async with Engine(CONFIG) as engine:
+        await engine.upload(some_bytes(size), PutTarget(url, AZURE))
+        await engine.upload(b"", PutTarget(f"{url}&comp=properties", stated))
+        with pytest.raises(ChecksumMismatch, match="md5"):
+            await engine.download(UrlOrigin(url, {"x-ms-version": VERSION}, size_bytes=size), tmp_path / "back.bin")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("why", ["forged", "expired", "not yet"])

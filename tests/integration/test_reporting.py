@@ -108,16 +108,24 @@ def manifest(path: Path, folder: Path, store: Store) -> Path:
         (("--source-changed", "accept"), ExitCode.OK, 1, b"old"),
     ],
 )
+@pytest.mark.parametrize("size", [100_000, 1000])
 def test_a_file_that_changes_while_it_is_sent(
-    call: Caller, store: Store, tmp_path: Path, policy: tuple[str, ...], status: ExitCode, sent: int, stored: bytes
+    call: Caller,
+    store: Store,
+    tmp_path: Path,
+    policy: tuple[str, ...],
+    status: ExitCode,
+    sent: int,
+    stored: bytes,
+    size: int,
 ) -> None:
-    """It fails, unless told to send it again or not to look. (A smaller one is read whole before it is sent.)"""
+    """It fails, unless told to send it again or not to look. The smaller one is read whole before it is sent."""
     folder = files(tmp_path / "files", 1)
-    (folder / "000").write_bytes(b"old" * 100_000)
+    (folder / "000").write_bytes(b"old" * size)
 
     def change(path: str) -> None:
         if store.puts[path] == 1:
-            (folder / "000").write_bytes(b"new" * 100_001)
+            (folder / "000").write_bytes(b"new" * (size + 1))
 
     store.on_put = change
     said = call("transfer", manifest(tmp_path / "m.jsonl", folder, store), "--json", *policy)

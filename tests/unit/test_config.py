@@ -102,3 +102,9 @@ def test_settings_that_make_no_sense_are_refused_by_name(arguments: dict[str, An
 def test_data_lies_below_home_unless_told_otherwise(tmp_path: Path) -> None:
     assert Settings.load(home=tmp_path).data == tmp_path / "data"
     assert Settings.load(home=tmp_path, data=tmp_path / "x").data == tmp_path / "x"
+
+
+@pytest.mark.parametrize("concurrency", [0, 100_000])
+def test_a_number_that_is_refused_is_not_told_to_be_a_word(concurrency: int) -> None:
+    with pytest.raises(ConfigError, match=r"should be 'auto', or (greater|less) than or equal to"):
+        Settings.load(concurrency=concurrency)

@@ -78,7 +78,8 @@ def pack_transfer(number: int, transfer: Upload | Download) -> Row:
             identity = None if resume.identity is None else tuple(resume.identity)
             facts = (resume.upload_id, resume.part_size, tuple(resume.parts), resume.may_leave)
             known = (*facts, identity, resume.flush is not None, resume.may_be_there)
-        return (number, where, name, transfer.size_bytes, transfer.crc32c, pack_end(transfer.target), known)
+        seen = None if transfer.read_from is None else (str(transfer.read_from[0]), *transfer.read_from[1])
+        return (number, where, name, transfer.size_bytes, transfer.crc32c, pack_end(transfer.target), known, seen)
     received = transfer.received
     there = None if received is None or not received.may_leave else (received.unfinished, dict(received.ranges))
     return (number, str(transfer.sink), str(transfer.name), pack_end(transfer.origin), there, transfer.wants_identity)
@@ -91,8 +92,8 @@ def transfer_of(row: Row, note: Note, flush: Flush) -> Upload | Download:
         note: Called with the number when there is something to be remembered of it: what, and the facts; see `noted`.
         flush: Called with the number when what was noted of it must have been kept, if anybody keeps it.
     """
-    if len(row) == 7:
-        number, source, name, size, crc32c, target, known = row
+    if len(row) == 8:
+        number, source, name, size, crc32c, target, known, seen = row
         resume = None
         if known is not None:
             upload_id, part_size, parts, keeps_parts, identity, is_kept, may_be_there = known
@@ -101,7 +102,8 @@ def transfer_of(row: Row, note: Note, flush: Flush) -> Upload | Download:
             resume.may_be_there = may_be_there
             if is_kept:
                 resume.flush = partial(flush, number)
-        return Upload(source, end_of(target), size, crc32c, number, name or "", resume)
+        read_from = None if seen is None else (seen[0], seen[1:])
+        return Upload(source, end_of(target), size, crc32c, number, name or "", resume, read_from=read_from)
     number, sink, name, origin, there, wants_identity = row
     received = None
     if there is not None:

@@ -6,7 +6,7 @@ import logging
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,10 +15,19 @@ from asyncsdk.engine.journal.claims import is_given_up, owner_of
 from asyncsdk.engine.journal.locks import RunLock
 from asyncsdk.engine.journal.records import RunSummary
 from asyncsdk.engine.journal.schema import SUFFIX, connect, is_damage, read_facts, remove
-from asyncsdk.errors import ConfigError, Conflict, JournalCorrupt, NotFound
+from asyncsdk.errors import AsyncSDKError, ConfigError, Conflict, JournalCorrupt, NotFound
 from asyncsdk.os_errors import os_errors
 
-__all__ = ["Forgotten", "all_unfinished_files", "forget", "summaries", "summary", "tidy", "unfinished_files"]
+__all__ = [
+    "Forgotten",
+    "all_unfinished_files",
+    "forget",
+    "summaries",
+    "summary",
+    "tidy",
+    "unfinished_file",
+    "unfinished_files",
+]
 
 _logger = logging.getLogger("asyncsdk.journal")
 
@@ -26,11 +35,23 @@ _KEPT_SECONDS = 30 * 24 * 60 * 60
 """A journal that nobody wrote to for so long is removed when another one is made."""
 
 
-def summaries(folder: Path) -> Iterator[RunSummary]:
-    """Yield the runs that have a journal, the one written to last first; those that cannot be read are passed over."""
+def summaries(folder: Path, on_unreadable: Callable[[AsyncSDKError], object] | None = None) -> Iterator[RunSummary]:
+    """Yield the runs that have a journal, the one written to last first; those that cannot be read are passed over.
+
+    Args:
+        folder: The journals.
+        on_unreadable: Told of each of those, as `summary` would raise it.
+    """
     for path in sorted(_files(folder), key=_written_at, reverse=True):
-        with suppress(JournalCorrupt, ConfigError, NotFound):
-            yield _summary(path)
+        try:
+            found = _summary(path)
+        except NotFound:  # it has ended this moment
+            continue
+        except (JournalCorrupt, ConfigError) as error:
+            if on_unreadable is not None:
+                on_unreadable(error)
+            continue
+        yield found
 
 
 def summary(folder: Path, run_id: str) -> RunSummary:
@@ -133,11 +154,11 @@ def all_unfinished_files(folder: Path) -> frozenset[str] | None:
 
 def _unfinished(connection: sqlite3.Connection) -> list[Path]:
     rows = connection.execute("SELECT facts, checksum FROM large").fetchall()
-    files = [_unfinished_file(read_facts(*row)) for row in rows]
+    files = [unfinished_file(read_facts(*row)) for row in rows]
     return [file for file in files if file is not None]
 
 
-def _unfinished_file(facts: Mapping[str, Any] | None) -> Path | None:
+def unfinished_file(facts: Mapping[str, Any] | None) -> Path | None:
     """Return the half-received file that *facts* name; None: they name none that can be ours.
 
     Ours are hidden, end with ``.part``, and are named from the root: an older release kept paths as they were given,

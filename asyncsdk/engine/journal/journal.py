@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from asyncsdk.engine.journal.catalogue import all_unfinished_files, tidy, unfinished_files
+from asyncsdk.engine.journal.catalogue import all_unfinished_files, tidy, unfinished_file, unfinished_files
 from asyncsdk.engine.journal.claims import InUse, give_up
 from asyncsdk.engine.journal.entries import Entry, Finished
 from asyncsdk.engine.journal.large import LargeState
@@ -68,6 +68,7 @@ class Journal:
             known.
         earlier_marks: In the names of temporary files of processes that were killed while they worked on the run.
         sessions: How often it was begun to be kept: what was told in an earlier session may not be there any more.
+        stays_when_empty: Whether that the run began has to be known though nothing is kept of it at its end.
     """
 
     def __init__(self, home: Path, record: RunRecord, on_change: OnChange | None = None) -> None:
@@ -76,6 +77,7 @@ class Journal:
         self.started_at: int | None = None
         self.earlier_marks: tuple[str, ...] = ()
         self.sessions = 1
+        self.stays_when_empty = False
         self._folder = journal_folder(home)
         self._path = self._folder / f"{record.run_id}{SUFFIX}"
         self._threads = Threads(1)  # SQLite's connection is used by one thread at a time, in the order of the calls
@@ -247,22 +249,32 @@ class Journal:
     def begin_large(self, name: str, facts: Mapping[str, Any]) -> None:
         """Keep that a large object was begun, in place of what was known of it; nobody waits for it."""
         kept = dict(facts)
-        self._do_soon(lambda store: store.begin_large(name, kept))
+        self._do_soon(lambda store: self._replace_large(store, name, kept))
 
     def add_parts(self, name: str, parts: Sequence[KnownPart]) -> None:
         """Keep that parts of a large object are there; nobody waits for it, `flush` does."""
         self._do_soon(lambda store: store.add_parts(name, parts))
 
     def end_large(self, name: str) -> None:
-        """Forget the parts of a large object; nobody waits for it."""
-        self._do_soon(lambda store: store.end_large(name))
+        """Forget the parts of a large object, and the file of one that is half received; nobody waits for it."""
+        self._do_soon(lambda store: self._replace_large(store, name, None))
+
+    def _replace_large(self, store: Store, name: str, facts: Mapping[str, Any] | None) -> None:
+        file = unfinished_file(store.large_facts(name))
+        if file is not None and file != unfinished_file(facts):  # nobody would know of it any more
+            self._unlink([file])
+        if facts is None:
+            store.end_large(name)
+        else:
+            store.begin_large(name, facts)
 
     # --- the end ---------------------------------------------------------------------------------------------
 
     async def end(self, *, is_complete: bool, state: str = "stopped") -> None:
         """Write what is left; forget the run if *is_complete*, else keep it as *state*. Calling it again does nothing.
 
-        A cancellation is raised when that is done.
+        A retry forgets the run only when nothing else is left of it. One that has no other witness, and came to its end
+        (*state* ``failed``), is kept only as far as something is half-moved. A cancellation is raised when all is done.
         """
         for timer in (self._heartbeat, self._again):
             if timer is not None:
@@ -284,12 +296,37 @@ class Journal:
     def _end(self, is_complete: bool, state: str) -> None:
         """Remove or release what there is, also what this run could not keep to its end. Runs in the thread."""
         if self._store is not None:
-            self._guarded(self._forget if is_complete else partial(Store.release, state=state))
+            self._guarded(partial(self._conclude, is_complete=is_complete, state=state))
         if self._was_lost:
+            is_retry = self.record.retried is not None  # what else is left of the run nobody knows then
+            is_over = self._is_over(is_complete, state) and not is_retry
             try:
-                give_up(self._path, None if is_complete else state)
+                give_up(self._path, None if is_over else "stopped" if is_retry else state)
             except (sqlite3.Error, OSError, ConfigError) as error:  # its lock is free: whoever comes next takes it over
                 _logger.info("the journal %s stays as it is: %s", self._path, error)
+
+    def _is_over(self, is_complete: bool, state: str) -> bool:
+        """Whether what has finished need not be known any more."""
+        return is_complete or (state == "failed" and self.record.is_sole_witness)
+
+    def _conclude(self, store: Store, *, is_complete: bool, state: str) -> None:
+        retried = self.record.retried
+        if not self.stays_when_empty and store.knows_nothing():
+            self._forget(store)
+        elif retried is not None and not store.is_rest:
+            store.release("stopped")  # as the run was that it is part of: more is left of that than what failed
+        elif not self._is_over(is_complete, state):
+            store.release(state)
+        elif is_complete and retried is None:
+            self._forget(store)
+        else:
+            if self.record.is_sole_witness:
+                gone = store.forget_finished(forgets_unmet=retried is None)
+                self._unlink([file for facts in gone if (file := unfinished_file(facts)) is not None])
+            if store.has_large():
+                store.release("failed")
+            else:
+                self._forget(store)
 
     def _forget(self, store: Store) -> None:
         """Forget the run, and with it what is half received of objects that failed: nobody goes on with that."""
@@ -297,6 +334,10 @@ class Journal:
         with suppress(sqlite3.Error, UnicodeDecodeError):  # damaged by now: nobody can say what it had begun
             files = unfinished_files(self._path)
         store.remove()
+        self._unlink(files)
+
+    @staticmethod
+    def _unlink(files: Sequence[Path]) -> None:
         for file in files:
             try:
                 file.unlink(missing_ok=True)

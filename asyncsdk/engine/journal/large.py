@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from asyncsdk.checksums import combine_crc32c, crc32c_hex
+from asyncsdk.engine.journal.owners import boot_number
 from asyncsdk.engine.journal.store import KnownPart
 from asyncsdk.engine.parted.state import Resume, SentPart
-from asyncsdk.engine.received import Received, Unfinished
+from asyncsdk.engine.received import COPIED_BYTES, Received, Unfinished
+from asyncsdk.targets import FileTarget
 
 if TYPE_CHECKING:
     from asyncsdk.engine.journal.journal import Journal
+    from asyncsdk.engine.transfers import Upload
 
-__all__ = ["LargeState"]
+__all__ = ["LargeState", "is_copied_at_once"]
+
+
+def is_copied_at_once(upload: Upload) -> bool:
+    """Whether *upload* is the copy of a file, and in one range: there is nothing to go on with."""
+    return isinstance(upload.target, FileTarget) and (upload.size_bytes or 0) <= COPIED_BYTES
 
 
 class LargeState:
@@ -32,10 +40,16 @@ class LargeState:
         self.facts: dict[str, Any] = dict(facts)
         self.parts: dict[int, KnownPart] = {part.number: part for part in parts}
 
+    def follow(self, upload: Upload) -> None:
+        """Let *upload* go on with what is there of its object, and tell of what arrives: by parts, or as a copy."""
+        if not isinstance(upload.target, FileTarget):
+            upload.resume = self.resume()
+        elif not is_copied_at_once(upload):
+            upload.received = self._received(self._begin_anew)
+
     def resume(self) -> Resume:
         """Return what an upload in parts goes on with."""
         upload_id, part_size = self.facts.get("upload_id"), self.facts.get("part_size")
-        identity = self.facts.get("identity")
         return Resume(
             upload_id=upload_id if isinstance(upload_id, str) else "",
             part_size=part_size if isinstance(part_size, int) else 0,
@@ -47,13 +61,16 @@ class LargeState:
             on_part=lambda part: self._add(
                 KnownPart(part.number, part.size_bytes, int(part.crc32c, 16), part.etag, part.verified)
             ),
-            identity=tuple(identity) if isinstance(identity, (list, tuple)) and len(identity) == 3 else None,
+            identity=self._identity,
             flush=self._journal.sync,
             is_kept=self._is_kept,
         )
 
     def received(self) -> Received:
         """Return what a download in ranges goes on with."""
+        return self._received(self.forget)
+
+    def _received(self, on_end: Callable[[], None]) -> Received:
         known = self.facts.get("unfinished")
         is_whole = isinstance(known, dict) and set(known) == set(Unfinished.__slots__)
         return Received(
@@ -61,9 +78,15 @@ class LargeState:
             {part.number: (part.size_bytes, part.crc32c) for part in self.parts.values()},
             on_begin=self._begin_file,
             on_range=lambda number, size_bytes, crc32c: self._add(KnownPart(number, size_bytes, crc32c)),
-            on_end=self.forget,
+            on_end=on_end,
             is_kept=self._is_kept,
+            identity=self._identity,
         )
+
+    @property
+    def _identity(self) -> tuple[int, int, int] | None:
+        identity = self.facts.get("identity")
+        return tuple(identity) if isinstance(identity, (list, tuple)) and len(identity) == 3 else None
 
     def _is_kept(self) -> bool:
         """Whether who goes on finds what there is of it; what was told while nothing could be kept is told now."""
@@ -84,7 +107,21 @@ class LargeState:
         facts = {name: getattr(unfinished, name) for name in Unfinished.__slots__}
         # Whoever goes on, or forgets it, may stand in another folder.
         facts["temporary"] = os.path.abspath(unfinished.temporary)  # noqa: PTH100  # links stay as they are
-        self.begin({"unfinished": facts})
+        self.begin({"unfinished": facts, "boot": boot_number()})
+
+    def _begin_anew(self) -> None:
+        """Keep nothing but what the feed wants kept: the file is gone, and what was in it is not to be gone on with."""
+        self.facts.pop("unfinished", None)
+        self.begin({})
+
+    @property
+    def may_be_torn(self) -> bool:
+        """Whether it is a copy that was whole before this machine was started anew, and never synced: a loss of power
+        may have left the file its size and not its bytes."""
+        copy = self.facts.get("unfinished")
+        if not isinstance(copy, dict) or self.facts.get("boot") == boot_number():
+            return False
+        return "arrived" in self.facts or self.whole_crc32c(copy.get("size_bytes", 0)) is not None
 
     def whole_crc32c(self, size_bytes: int) -> int | None:
         """Return the checksum of the object when all its parts are there, else None."""
@@ -98,7 +135,7 @@ class LargeState:
         return checksum if self.parts and total == size_bytes else None
 
     def forget(self) -> None:
-        """Keep nothing of it any more: it is final, or not to be gone on with."""
+        """Keep nothing of it any more, nor the file of a half-made one: it is final, or not to be gone on with."""
         if self.facts:
             self.facts.clear()
             self.parts.clear()

@@ -8,13 +8,15 @@ started, and the start of the machine it runs in: a number alone comes back with
 
 from __future__ import annotations
 
+import ctypes
 import os
 import socket
 from dataclasses import dataclass
 from functools import cache
 from hashlib import blake2b
 from pathlib import Path
-from typing import Self
+from secrets import token_hex
+from typing import Any, Self
 
 from asyncsdk.engine.temporaries import process_mark
 
@@ -23,6 +25,9 @@ __all__ = ["FOREIGN_SECONDS", "Owner", "boot_number"]
 FOREIGN_SECONDS = 600.0
 """A process of another machine cannot be looked for: it is taken for gone when it has said nothing for so long. While
 it works it says something every minute."""
+
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,17 +99,39 @@ class Owner:
         return self.started != _started(self.pid)
 
 
+@cache
 def boot_number() -> int:
-    """Return 32 bits that change when this machine starts anew (always the same where that cannot be told)."""
-    return int.from_bytes(blake2b(_boot_id().encode(), digest_size=4).digest(), "little")
+    """Return 32 bits that change when this machine starts anew; where that cannot be told, with every process.
+
+    What another start wrote is read before it is believed: too often costs time, too seldom files.
+    """
+    boot = _boot_id() or token_hex(16)
+    return int.from_bytes(blake2b(boot.encode(), digest_size=4).digest(), "little")
 
 
 @cache
 def _boot_id() -> str:
     try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except OSError:  # not Linux: a process is then known by host and number alone
+        return _BOOT_ID.read_text(encoding="ascii").strip()
+    except OSError:  # not Linux
+        return _boot_session()
+
+
+def _boot_session() -> str:
+    """Return what macOS calls a start of the machine; empty elsewhere: a process is known by host and number then."""
+    try:
+        ask = _c_library().sysctlbyname
+    except (OSError, TypeError, AttributeError):  # another system
         return ""
+    value = ctypes.create_string_buffer(64)
+    size = ctypes.c_size_t(len(value))
+    # The time of the start would not do: it moves whenever the clock is set.
+    failed = ask(b"kern.bootsessionuuid", value, ctypes.byref(size), None, 0)
+    return "" if failed else value.value.decode("ascii", "replace")
+
+
+def _c_library() -> Any:
+    return ctypes.CDLL(None)
 
 
 def _namespace() -> str:

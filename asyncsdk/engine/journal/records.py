@@ -3,18 +3,46 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-__all__ = ["RunRecord", "RunSummary", "journal_folder"]
+__all__ = ["RetriedReport", "RunRecord", "RunSummary", "journal_folder"]
 
 
 def journal_folder(home: Path) -> Path:
     """Return the folder of *home* that holds the journals, one file for each run."""
     return home / "journal"
+
+
+@dataclass(frozen=True, slots=True)
+class RetriedReport:
+    """The report of a run, of which only what failed is done again: the same run, with fewer objects.
+
+    Args:
+        path: The report, named from the root.
+        version: Another one when the report is another.
+        is_lasting: Whether it can be read again.
+    """
+
+    path: str
+    version: str
+    is_lasting: bool = True
+
+    @classmethod
+    def of(cls, path: Path) -> Self:
+        """Return the report at *path*, as it is now. Blocking.
+
+        Raises:
+            OSError: It cannot be looked at.
+        """
+        facts = path.stat()
+        # Links stay as they are.
+        return cls(os.path.abspath(path), f"{facts.st_size}-{facts.st_mtime_ns}", stat.S_ISREG(facts.st_mode))  # noqa: PTH100
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +56,17 @@ class RunRecord:
             are JSON.
         arguments: What it takes to make the call again, as JSON; no secrets.
         is_rebuildable: Whether ``asyncsdk journal resume`` can make the call from *arguments* alone.
+        retried: The report whose failures alone are done; None: all that the run consists of.
+        is_sole_witness: Whether nobody but the journal can say what has finished. Then that counts until the run has
+            come to its end, not longer; what is half-moved, which is compared with what is there, stays for a retry.
     """
 
     verb: str
     identity: Mapping[str, Any]
     arguments: Mapping[str, Any] = field(default_factory=dict)
     is_rebuildable: bool = True
+    retried: RetriedReport | None = None
+    is_sole_witness: bool = False
 
     @property
     def run_id(self) -> str:

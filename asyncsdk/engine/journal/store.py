@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Self
 
 import orjson
 
-from asyncsdk.engine.journal.claims import OVER, InUse, claim, named_owner, now_ms, transaction
+from asyncsdk.engine.journal.claims import OVER, InUse, claim, forget_finished, named_owner, now_ms, transaction
 from asyncsdk.engine.journal.entries import (
     Entry,
     Finished,
@@ -73,6 +73,7 @@ class Store:
         has_entries: Whether anything is known from before.
         started_at: When an earlier process began the run, milliseconds since 1970 UTC; None: none did.
         earlier_marks: In the names of temporary files of processes that were killed while they worked on it.
+        is_rest: Whether a retry is all that is left of the run, see `claims.Claimed`.
     """
 
     def __init__(self, path: Path, connection: sqlite3.Connection, lock: RunLock) -> None:
@@ -84,6 +85,8 @@ class Store:
         self.has_entries = False
         self.started_at: int | None = None
         self.earlier_marks: tuple[str, ...] = ()
+        self.is_rest = False
+        self._met: set[int] = set()  # large objects that this process was asked for, and which are not over
 
     @classmethod
     def open(cls, path: Path, record: RunRecord, taking_up: TakingUp | None = None, *, is_again: bool = False) -> Self:
@@ -126,7 +129,9 @@ class Store:
         connection = connect(path)
         try:
             store = cls(path, connection, lock)
-            store.started_at, store.earlier_marks = claim(connection, record, is_locked=lock.is_of_system)
+            store.started_at, store.earlier_marks, store.is_rest = claim(
+                connection, record, is_locked=lock.is_of_system
+            )
             if not _is_named(path, connection):  # removed meanwhile by a run that ended
                 connection.close()
                 return None
@@ -168,6 +173,10 @@ class Store:
         # Else the log stays as long as it became.
         self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         self.has_entries = True
+
+    def knows_nothing(self) -> bool:
+        """Whether nobody would miss this journal: this process made it, and nothing is in it."""
+        return self.started_at is None and not self._connection.execute(_IS_ANYTHING_THERE).fetchone()[0]
 
     def touch(self) -> None:
         """Say that this process still works."""
@@ -239,9 +248,7 @@ class Store:
 
     def large(self, name: str) -> tuple[dict[str, Any], list[KnownPart]] | None:
         """Return what is known of a large object that was begun, and its parts by number."""
-        key = key_of(name)
-        row = self._connection.execute("SELECT facts, checksum FROM large WHERE key = ?", (key,)).fetchone()
-        facts = None if row is None else read_facts(*row)
+        key, facts = key_of(name), self.large_facts(name)
         if facts is None:
             return None
         rows = self._connection.execute(
@@ -251,14 +258,43 @@ class Store:
         whole = (row for row in rows if [type(value) for value in row] == [int, int, int, str, int])
         return facts, [KnownPart(number, size, crc, etag, bool(ok)) for number, size, crc, etag, ok in whole]
 
+    def large_facts(self, name: str) -> dict[str, Any] | None:
+        """Return what `large` does, without the parts."""
+        row = self._connection.execute("SELECT facts, checksum FROM large WHERE key = ?", (key_of(name),)).fetchone()
+        return None if row is None else read_facts(*row)
+
     def begun(self, names: Sequence[str]) -> list[str]:
         """Return those of *names* that are large objects begun before."""
         keys = {key for (key,) in self._connection.execute("SELECT key FROM large")}
-        return [name for name in names if key_of(name) in keys] if keys else []
+        found = [name for name in names if key_of(name) in keys] if keys else []
+        self._met.update(map(key_of, found))
+        return found
+
+    def has_large(self) -> bool:
+        """Whether any large object is under way."""
+        return bool(self._connection.execute("SELECT EXISTS (SELECT 1 FROM large)").fetchone()[0])
+
+    def forget_finished(self, *, forgets_unmet: bool) -> list[dict[str, Any]]:
+        """Forget what has finished; return the facts of the large objects that were forgotten, too.
+
+        Args:
+            forgets_unmet: Whether to forget those that no call of this process was about.
+        """
+        gone = []
+        with transaction(self._connection) as connection:
+            forget_finished(connection)
+            rows = connection.execute("SELECT key, facts, checksum FROM large").fetchall() if forgets_unmet else []
+            for key, *facts in rows:
+                if key not in self._met:
+                    gone.append(read_facts(*facts) or {})
+                    connection.execute("DELETE FROM large WHERE key = ?", (key,))
+                    connection.execute("DELETE FROM parts WHERE key = ?", (key,))
+        return gone
 
     def begin_large(self, name: str, facts: Mapping[str, Any]) -> None:
         """Keep that a large object was begun; what was known of it before is forgotten."""
         key, text = key_of(name), json.dumps(dict(facts))
+        self._met.add(key)
         with transaction(self._connection) as connection:
             connection.execute("DELETE FROM parts WHERE key = ?", (key,))
             connection.execute("INSERT OR REPLACE INTO large VALUES (?, ?, ?)", (key, text, checksum_of(text)))
@@ -274,6 +310,7 @@ class Store:
     def end_large(self, name: str) -> None:
         """Forget the parts of a large object: it is whole, or given up."""
         key = key_of(name)
+        self._met.discard(key)
         with transaction(self._connection) as connection:
             connection.execute("DELETE FROM large WHERE key = ?", (key,))
             connection.execute("DELETE FROM parts WHERE key = ?", (key,))

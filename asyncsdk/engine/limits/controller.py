@@ -169,13 +169,14 @@ class LaneController:
 
     Attributes:
         limit: Requests at once.
+        most: Never more.
         trace: The latest changes.
     """
 
     def __init__(self, lane: str, start: int, most: int, *, window_seconds: tuple[float, float] = (0.2, 3.0)) -> None:
         self.lane = lane
         self.limit = max(1, min(start, most))
-        self._most = most
+        self.most = most
         self._shortest, self._longest = window_seconds
         self._seconds = 0.0
         self._window = _Window()
@@ -222,9 +223,9 @@ class LaneController:
         if not tick.is_saturated or tick.cpu >= _FULL_CPU or tick.late_seconds >= _LATE_SECONDS:
             return
         self._blind_seconds += tick.seconds
-        if self._blind_seconds >= _BLIND_SECONDS - 1e-9 and self.limit < min(_MOST_BLIND, self._most):
+        if self._blind_seconds >= _BLIND_SECONDS - 1e-9 and self.limit < min(_MOST_BLIND, self.most):
             self._blind_seconds = 0.0
-            self._set(min(2 * self.limit, _MOST_BLIND, self._most), 0.0, "try more")
+            self._set(min(2 * self.limit, _MOST_BLIND, self.most), 0.0, "try more")
 
     def _is_enough(self, window: _Window) -> bool:
         if window.units < self.limit:
@@ -281,10 +282,10 @@ class LaneController:
                 if gain < 0.05:
                     self._set(limit, window.rate, "no gain")
                 return
-        if window.is_cpu_full or self.limit >= self._most:
+        if window.is_cpu_full or self.limit >= self.most:
             self._end_doubling()
             return
-        self._try(min(2 * self.limit, self._most), window, "try more")
+        self._try(min(2 * self.limit, self.most), window, "try more")
 
     def _end_doubling(self) -> None:
         self._is_doubling = False
@@ -292,13 +293,13 @@ class LaneController:
 
     def _probe(self, window: _Window) -> None:
         """Try somewhat more, or fewer."""
-        is_stuck = window.is_cpu_full or self.limit >= self._most
+        is_stuck = window.is_cpu_full or self.limit >= self.most
         goes_down = self.limit > 1 and (self._goes_down or is_stuck)
         self._goes_down = not goes_down
         if goes_down:
             self._try(max(1, min(self.limit - 1, int(self.limit * _STEP_DOWN))), window, "try fewer")
         elif not is_stuck:
-            self._try(min(self._most, max(self.limit + 1, int(self.limit * _STEP_UP))), window, "try more")
+            self._try(min(self.most, max(self.limit + 1, int(self.limit * _STEP_UP))), window, "try more")
         else:
             self._wait_for_next(went_well=False)
 

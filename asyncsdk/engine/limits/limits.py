@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from asyncsdk.engine.budget import DEFAULT_MEMORY_BYTES
+from asyncsdk.engine.budget import process_budget
 from asyncsdk.engine.config import Bandwidth, MiB, TransferConfig
 from asyncsdk.engine.health import Health
 from asyncsdk.engine.lanes import LaneName, Slots
@@ -12,6 +12,7 @@ from asyncsdk.engine.limits.origins import Origins
 from asyncsdk.engine.limits.pilot import PART_START, SMALL_START, Pilot
 from asyncsdk.engine.limits.rates import Gate
 from asyncsdk.engine.limits.retry_budget import RetryBudget
+from asyncsdk.engine.retries import capped
 from asyncsdk.errors import AsyncSDKError, ConfigError
 from asyncsdk.transport.base import Transport
 from asyncsdk.transport.pacing import PacedTransport
@@ -46,10 +47,10 @@ class Limits:
         else:
             self.slots = Slots(most)
         self.health = Health()
-        memory = config.memory_bytes or DEFAULT_MEMORY_BYTES
+        memory = config.memory_bytes or process_budget().limit_bytes
         self.pilot = Pilot(self.slots, self.health, most, max(PART_START, memory // _MEMORY_PER_PART))
         at_once: dict[LaneName, int] = {"small": config.most_concurrency, "part": config.large_objects}
-        self.origins = Origins(config.outage_seconds, at_once=at_once)
+        self.origins = Origins(config.outage_seconds, longest_hold=config.longest_pause, at_once=at_once)
         self.hedging = Hedging(self.slots, self.health, is_on=config.hedge)
         self.requests: Gate | None = None
         self.sent: Gate | None = None
@@ -128,6 +129,10 @@ class Limits:
         """How the number of requests at once changed, and why; empty when it is set."""
         return self.pilot.trace if self._concurrency == "auto" else []
 
+    def trace_since(self, latest: tuple[Step, Step]) -> list[Step]:
+        """Return the trace from *latest* (``pilot.latest``, as it was then) on; empty when it is set."""
+        return self.pilot.trace_since(latest) if self._concurrency == "auto" else []
+
     # --- for the engine --------------------------------------------------------------------------------------
 
     def attach(self, transport: Transport) -> None:
@@ -168,7 +173,7 @@ class Limits:
                 health.small_throttled += 1
         asked = getattr(error, "retry_after", None)
         if isinstance(asked, (int, float)):
-            self.origins.hold(url, min(float(asked), self._config.retry.retry_after_max_seconds))
+            self.origins.hold(url, capped(self._config.retry, float(asked)))
 
     def waited(self) -> dict[str, float]:
         """Return what was waited so far, in seconds summed over all that waited: ``slot``, ``rate`` and ``server``.

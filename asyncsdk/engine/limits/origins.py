@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 import time
 from collections import Counter
@@ -14,8 +15,10 @@ from urllib.parse import urlsplit
 import anyio
 
 from asyncsdk.engine.lanes import LaneName
+from asyncsdk.engine.limits.origin import Origin
 from asyncsdk.engine.waits import WaitReason, waiting
 from asyncsdk.errors import CircuitOpen, RequestError
+from asyncsdk.transport.retry_after import SPREAD
 
 __all__ = ["LEAST_FAILURES", "LEAST_OBJECTS", "Origins", "origin_of"]
 
@@ -34,7 +37,9 @@ _SUSPECT_SECONDS = 2.0
 _SHORTEST_PAUSE_SECONDS = 1.0
 _LONGEST_PAUSE_SECONDS = 30.0
 _FORGOTTEN_SECONDS = 2 * _LONGEST_PAUSE_SECONDS
-_SPREAD = 0.1
+_DRAINED_SECONDS = 10.0
+"""The longest pause that is still waited by what is to end soon."""
+
 _MAX_REACHED = 1024
 _REFUSALS = frozenset({408, 425, 429})
 
@@ -43,57 +48,6 @@ def origin_of(url: str) -> str:
     """Return scheme, host and port of *url*: what answers or does not."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
-
-
-class _Origin:
-    """What is known of one server.
-
-    Attributes:
-        hold_until: Nothing is sent to it before: it asked for that.
-        failures: Requests that failed in a row.
-        failing_since: When the first of them did.
-        unnamed: Those among them that may not be the fault of one object.
-        suspects: The objects of the others, small and large; no more than it takes.
-        was_reached: Whether it ever answered.
-        given_up: Objects given up because it never did.
-        opened_at: Since when it counts as out; None: it does not, the circuit is closed.
-        next_try: While it is out, one request may be sent from then on.
-        pause_seconds: How long after that one the next may be.
-        asked_at: When somebody last wanted something of it.
-        last_words: How the latest request failed.
-        news: Set when it works again; None: nobody waits for that.
-    """
-
-    __slots__ = (
-        "asked_at",
-        "failing_since",
-        "failures",
-        "given_up",
-        "hold_until",
-        "last_words",
-        "news",
-        "next_try",
-        "opened_at",
-        "pause_seconds",
-        "suspects",
-        "unnamed",
-        "was_reached",
-    )
-
-    def __init__(self) -> None:
-        self.hold_until = 0.0
-        self.failures = 0
-        self.was_reached = False
-        self.failing_since = 0.0
-        self.unnamed = 0
-        self.suspects: dict[LaneName, set[int]] = {"small": set(), "part": set()}
-        self.given_up = 0
-        self.opened_at: float | None = None
-        self.next_try = 0.0
-        self.pause_seconds = _SHORTEST_PAUSE_SECONDS
-        self.asked_at = 0.0
-        self.last_words = ""
-        self.news: asyncio.Event | None = None
 
 
 class Origins:
@@ -114,6 +68,8 @@ class Origins:
         least_failures: Requests in a row that must have failed; of no more objects than that.
         clock: Seconds, never going back.
         uniform: Draws the share of a pause that is added to it, so that not everybody comes back at once.
+        longest_hold: The longest pause, in seconds, that is waited because a server asked for it. What is meant for one
+            that asks for more fails until that is over.
         at_once: Objects that are moved at once, small and large ones (``part``); where that is fewer than eight, it
             takes so many, but never only one.
 
@@ -130,16 +86,19 @@ class Origins:
         least_failures: int = LEAST_FAILURES,
         clock: Callable[[], float] = time.monotonic,
         uniform: Callable[[float, float], float] = random.uniform,
+        longest_hold: float = math.inf,
         at_once: Mapping[LaneName, int] = MappingProxyType({"small": LEAST_OBJECTS, "part": LEAST_OBJECTS}),
     ) -> None:
         self._outage_seconds = outage_seconds
+        self._longest_hold = longest_hold
+        self._hurried: asyncio.Event | None = None
         self._least_failures = least_failures
         self._least_unnamed = min(LEAST_OBJECTS, least_failures)
         self._least_at_the_end = max(self._least_unnamed, least_failures // 2)
         self._least_objects = {lane: max(2, min(self._least_unnamed, count)) for lane, count in at_once.items()}
         self._clock = clock
         self._uniform = uniform
-        self._known: dict[str, _Origin] = {}
+        self._known: dict[str, Origin] = {}
         self._reached: dict[str, None] = {}
         self._waiters: dict[LaneName, Counter[int]] = {"small": Counter(), "part": Counter()}
         self.is_clear = True
@@ -150,13 +109,33 @@ class Origins:
     # --- what servers did ------------------------------------------------------------------------------------
 
     def hold(self, url: str, seconds: float) -> None:
-        """Send nothing to the server of *url* for *seconds* and up to a tenth more; it asked for that."""
+        """Send nothing to the server of *url* for *seconds* and up to a tenth more; it asked for that.
+
+        If that is longer than is waited, what is meant for it fails meanwhile.
+        """
         if seconds > 0:
-            origin = self._known.setdefault(origin_of(url), _Origin())
+            origin = self._known.setdefault(origin_of(url), Origin())
             until = self._clock() + seconds
-            if until > origin.hold_until:
-                origin.hold_until = until + self._uniform(0.0, _SPREAD * seconds)
+            if self.is_too_long(seconds):
+                origin.closed_until = max(origin.closed_until, until)
+                self._tell(origin_of(url), origin)
+            elif until > origin.hold_until:
+                origin.hold_until = until + self._uniform(0.0, SPREAD * seconds)
             self.is_clear = False
+
+    def is_too_long(self, seconds: object) -> bool:
+        """Whether a server that asks for a pause of *seconds* is not waited for; None: it asked for none."""
+        return isinstance(seconds, (int, float)) and seconds > self._longest_hold
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep for *seconds*; a long pause ends when nobody is to wait any more (`wait_no_longer`)."""
+        if seconds <= _DRAINED_SECONDS:
+            await anyio.sleep(seconds)
+            return
+        if self._hurried is None:
+            self._hurried = asyncio.Event()
+        with anyio.move_on_after(seconds):
+            await self._hurried.wait()
 
     def failed(
         self, url: str, error: Exception | None = None, who: int | None = None, lane: LaneName = "small"
@@ -170,7 +149,7 @@ class Origins:
             lane: Of the object: small or large.
         """
         name = origin_of(url)
-        origin = self._known.setdefault(name, _Origin())
+        origin = self._known.setdefault(name, Origin())
         self.is_clear = False
         if not isinstance(error, RequestError):  # a refusal is an answer
             self._note_reached(name)
@@ -193,7 +172,7 @@ class Origins:
         ):
             self._open(name, origin)
 
-    def _says_enough(self, origin: _Origin, least_failures: int) -> bool:
+    def _says_enough(self, origin: Origin, least_failures: int) -> bool:
         """Whether what failed must be taken for the server, and not for what was asked of it."""
         share = origin.unnamed / self._least_unnamed
         for lane, suspects in origin.suspects.items():
@@ -253,7 +232,15 @@ class Origins:
             for tell in list(self.has_changed):
                 tell(name)
 
-    def _open(self, name: str, origin: _Origin) -> None:
+    def _tell(self, name: str, origin: Origin) -> None:
+        """Let everything that waits for a server look again."""
+        if origin.news is not None:
+            origin.news.set()
+            origin.news = None
+        for tell in list(self.has_changed):
+            tell(name)
+
+    def _open(self, name: str, origin: Origin) -> None:
         now = self._clock()
         origin.opened_at = origin.asked_at = now
         origin.pause_seconds = _SHORTEST_PAUSE_SECONDS
@@ -270,15 +257,18 @@ class Origins:
         )
 
     def wait_no_longer(self) -> None:
-        """From now on wait for no server that is out: what waits for one fails."""
+        """From now on wait for no server that is out, or that asked for a pause of more than ten seconds: what waits
+        for one fails."""
         self._outage_seconds = 0.0
+        self._longest_hold = min(self._longest_hold, _DRAINED_SECONDS)
+        if self._hurried is not None:
+            self._hurried.set()
+        now = self._clock()
         for name, origin in list(self._known.items()):
-            if origin.news is not None:
-                origin.news.set()
-                origin.news = None
-            if origin.opened_at is not None:
-                for tell in list(self.has_changed):
-                    tell(name)
+            if origin.hold_until - now > _DRAINED_SECONDS:
+                origin.closed_until = max(origin.closed_until, origin.hold_until)
+            if origin.opened_at is not None or origin.closed_until > now or origin.news is not None:
+                self._tell(name, origin)
 
     # --- who may ask -----------------------------------------------------------------------------------------
 
@@ -298,10 +288,10 @@ class Origins:
         if origin is None:
             return 0.0
         now = self._clock()
-        if origin.opened_at is None:
-            return max(0.0, origin.hold_until - now)
         if self._is_over(origin):
             return 0.0
+        if origin.opened_at is None:
+            return max(0.0, origin.hold_until - now)
         due = max(origin.next_try, origin.hold_until)
         return max(0.0, min(due, origin.opened_at + self._longest(origin)) - now)
 
@@ -309,11 +299,13 @@ class Origins:
         """How long nothing may be sent to the server of *url*; 0: whoever asked sends something now.
 
         Raises:
-            CircuitOpen: It has been out for too long.
+            CircuitOpen: It has been out for too long, or asked for too long a pause.
         """
         origin = self._asked(url)
         if origin is None:
             return 0.0
+        if self._is_closed(origin):
+            raise self.given_up(url)
         if origin.opened_at is None:
             seconds = max(0.0, origin.hold_until - self._clock())
             if not seconds:
@@ -333,6 +325,10 @@ class Origins:
         name = origin_of(url)
         origin = self._known.get(name)
         said = "" if origin is None or not origin.last_words else f" ({origin.last_words})"
+        if origin is not None and self._is_closed(origin):
+            return CircuitOpen(
+                f"{name}: asked for a longer pause than is waited{said}; run it again later", source=name
+            )
         if origin is not None and not origin.was_reached:
             return CircuitOpen(f"{name}: never answered{said}; is that its name?", source=name)
         return CircuitOpen(f"{name}: out for too long{said}; run it again later", source=name)
@@ -382,21 +378,27 @@ class Origins:
 
     # --- what is known ---------------------------------------------------------------------------------------
 
-    def _is_over(self, origin: _Origin) -> bool:
+    def _is_over(self, origin: Origin) -> bool:
+        if self._is_closed(origin):
+            return True
         return origin.opened_at is not None and self._clock() >= origin.opened_at + self._longest(origin)
 
-    def _longest(self, origin: _Origin) -> float:
+    def _is_closed(self, origin: Origin) -> bool:
+        """Whether it asked for a pause that nobody waits for, which is not over."""
+        return origin.closed_until > 0 and self._clock() < origin.closed_until
+
+    def _longest(self, origin: Origin) -> float:
         """Return how long is waited for it once it is out."""
         return self._outage_seconds if origin.was_reached else 0.0
 
-    def _asked(self, url: str) -> _Origin | None:
+    def _asked(self, url: str) -> Origin | None:
         """Return what is known of the server of *url*, of which somebody wants something."""
         name = origin_of(url)
         origin = self._known.get(name)
         if origin is None:
             return None
         now = self._clock()
-        if self._is_over(origin) and now - origin.asked_at >= _FORGOTTEN_SECONDS:
+        if self._is_over(origin) and not self._is_closed(origin) and now - origin.asked_at >= _FORGOTTEN_SECONDS:
             # Nobody has wanted anything for long: whoever comes now finds out anew, and waits as the first ones did.
             del self._known[name]
             self._look()
@@ -410,6 +412,6 @@ class Origins:
         self._known = {
             name: origin
             for name, origin in self._known.items()
-            if origin.failures or origin.opened_at is not None or now < origin.hold_until
+            if origin.failures or origin.opened_at is not None or now < max(origin.hold_until, origin.closed_until)
         }
         self.is_clear = not self._known

@@ -56,6 +56,21 @@ class Pilot:
         """What was changed, and why, of both lanes in order of time; the latest 1,000 of each."""
         return sorted([*self.small.trace, *self.part.trace], key=lambda step: step.seconds)
 
+    @property
+    def latest(self) -> tuple[Step, Step]:
+        """What was changed last, of both lanes: `trace_since` goes on from there."""
+        return self.small.trace[-1], self.part.trace[-1]
+
+    def trace_since(self, latest: tuple[Step, Step]) -> list[Step]:
+        """Return the trace from *latest* on, these steps included as far as they are still known."""
+        steps: list[Step] = []
+        for lane, first in zip((self.small, self.part), latest, strict=True):
+            for step in reversed(lane.trace):
+                steps.append(step)
+                if step is first:
+                    break
+        return sorted(steps, key=lambda step: step.seconds)
+
     @contextmanager
     def at_work(self) -> Iterator[None]:
         """Look on while the block runs, in its event loop."""

@@ -70,6 +70,7 @@ class MultipartUpload:
         self._used: dict[int, MultipartTarget] = {}
         self._renewing = asyncio.Lock()
         self._summed: set[int] = set()  # parts whose crc32c the server has stated
+        self._believes = False  # what is remembered, as the server cannot be asked
         self.upload_id = target.upload_id
         self._begun: Counter[int] = Counter()  # how many requests sent each part
         # ETags may be others with every upload of the same bytes (SSE-KMS), and completing asks for the latest.
@@ -79,14 +80,26 @@ class MultipartUpload:
     # --- what is there ---------------------------------------------------------------------------------------
 
     async def what_stands(self) -> Mapping[int, Standing]:
-        """Return the parts that ListParts names, page by page; what is on pages that are not to be had is left out."""
+        """Return the parts that ListParts names, page by page; what is on pages that are not to be had is left out.
+
+        Where it cannot be asked, those that are remembered: completing names their ETags, and the server compares them.
+        """
+        if not self._target.list_urls:
+            return self._believed_parts()
         found: dict[int, Standing] = {}
-        page: int | None = 0 if self._target.list_urls else None
+        page: int | None = 0
         while page is not None:
             text = await self._work.retry(partial(self._list, page), renew=lambda: self.renew(None))
             found |= self._listed(text)
             page = _page_after(text, page)
         return found
+
+    def _believed_parts(self) -> dict[int, Standing]:
+        resume = self._upload.resume
+        if resume is None or not self._target.complete_url:
+            return {}
+        self._believes = True
+        return {part.number: Standing(part.size_bytes, part.etag, {}) for part in resume.parts if part.etag}
 
     def _book_of_page(self, page: int) -> MultipartTarget | None:
         return next((book for book in reversed(self._books) if page < len(book.list_urls)), None)
@@ -201,6 +214,8 @@ class MultipartUpload:
     async def finish(self, parts: Sequence[SentPart], checksum: int, size_bytes: int) -> Finished:
         if not self._target.complete_url:
             return Finished()  # the platform joins the parts when it commits
+        if self._believes and not self._begun and await self._tells(parts):
+            return Finished()  # all of them were there, and who sent them may have made it
         parts = await self._as_the_server_has_them(parts)
         asked = looks = 0
 
@@ -238,11 +253,18 @@ class MultipartUpload:
                 # What a request that was given up had sent may have become a part just now.
                 looks += 1
                 if error.server_code != "InvalidPart" or looks == _MOST_LOOKS or not self._is_doubtful:
+                    self._believe_no_more(error)
                     raise
                 await anyio.sleep(looks * _LOOK_SECONDS)
                 parts = await self._as_the_server_has_them(parts)
         etag = xml_text(reply.body, "ETag") or reply.headers.get("etag")
         return Finished(etag, self._is_same(reply, parts, checksum), reply.body)
+
+    def _believe_no_more(self, error: ResponseError) -> None:
+        """Forget what is remembered if the server has other parts: whoever goes on sends them all."""
+        resume = self._upload.resume
+        if self._believes and error.server_code == "InvalidPart" and resume is not None and resume.on_begin is not None:
+            resume.on_begin(self.upload_id, self.limits.part_size)
 
     def _complete_body(self, parts: Sequence[SentPart]) -> BytesBody:
         # A checksum is said again where the server named it: an upload that keeps none refuses it.
@@ -289,13 +311,16 @@ class MultipartUpload:
         """
         if not self._target.complete_url:
             return False
+        told = await self._tells(parts)
+        return True if told is None and is_judge(self._work.feed) else told
+
+    async def _tells(self, parts: Sequence[SentPart]) -> bool | None:
         url = self._books[-1].object_url or self._target.object_url
         digests = [part.etag.strip('"') for part in parts]
         found = await self._etag_of(url) if url and all(_MD5.fullmatch(digest) for digest in digests) else None
         if found is None or (found and not _MULTIPART_ETAG.fullmatch(found)):
-            return True if is_judge(self._work.feed) else None
+            return None
         whole = hashlib.md5(b"".join(map(bytes.fromhex, digests)), usedforsecurity=False).hexdigest()
-
         return found == f'"{whole}-{len(parts)}"'
 
     async def _etag_of(self, url: str) -> str | None:

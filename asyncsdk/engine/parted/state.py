@@ -37,8 +37,9 @@ class Resume:
 
     An upload that has one keeps its parts at the server when it fails or is cancelled, unless they are known to be
     wrong. What is remembered counts only if it is of the same upload (id and part size), and for a part that the server
-    has with the same size and validator; such a part is not sent again. A part of a file is then not read either: the
-    file that is opened must be the one of *identity*, else what is remembered is of other bytes and void.
+    has with the same size and validator (or names when the object is made, if it cannot be asked before); such a part
+    is not sent again. A part of a file is then not read either: the file that is opened must be the one of
+    *identity*, else what is remembered is of other bytes and void.
 
     Args:
         upload_id: Of the upload that *parts* belong to, as *on_begin* was told it.

@@ -22,7 +22,8 @@ from asyncsdk.errors import (
     redact_url,
     response_error,
 )
-from asyncsdk.platforms.requests import MAX_ATTEMPTS, may_be_done, retry_after, send_request, wait_seconds
+from asyncsdk.platforms.requests import is_final, may_be_done, send_request, wait_seconds
+from asyncsdk.transport.retry_after import parse_retry_after
 from asyncsdk.transport.tls import TlsConfig, shared_context
 from asyncsdk.wires.ultralytics.paths import KEY_HEADER, data_of, refusal_text
 
@@ -136,7 +137,7 @@ class Calls:
                 if is_maybe_done and isinstance(error, NotFound) and method == "DELETE":
                     return {"data": {}}
                 is_maybe_done = is_maybe_done or may_be_done(error)
-                if not error.retryable or attempt >= MAX_ATTEMPTS or (is_maybe_done and not is_repeatable):
+                if is_final(error, attempt) or (is_maybe_done and not is_repeatable):
                     raise
                 await sleep(wait_seconds(error, attempt))
             attempt += 1
@@ -166,7 +167,7 @@ class Calls:
                     raise response_error(reply.status_code, f"HEAD {redact_url(url)}: status {reply.status_code}")
                 return reply.headers
             except (RequestError, ResponseError) as error:
-                if not error.retryable or attempt >= MAX_ATTEMPTS:
+                if is_final(error, attempt):
                     raise
                 await sleep(wait_seconds(error, attempt))
             attempt += 1
@@ -218,7 +219,7 @@ def _refusal(reply: httpx.Response) -> AsyncSDKError:
         ids=tuple(map(str, ids)) if isinstance(ids, list) else (),
         request_id=reply.headers.get("x-request-id", ""),
         body=body,
-        retry_after=retry_after(reply.headers.get("retry-after")),
+        retry_after=parse_retry_after(reply.headers),
     )
     if reply.is_redirect:  # it would lead there again
         error.retryable = False

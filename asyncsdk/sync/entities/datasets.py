@@ -94,7 +94,7 @@ class Dataset(DatasetArchive, BlockingRecord, DatasetRecord):
         Raises:
             SourceNotFound: The folder or file is not there, or has nothing to upload.
             NotFound, Unauthenticated, PermissionDenied, Conflict: The dataset is gone, closed to you, or read-only.
-            ConnectionFailed, RequestTimeout: The server went away for longer than retries last.
+            ConnectionFailed, RequestTimeout: The server went away for longer than `TransferConfig.outage_seconds`.
         """
         return run(
             self._twin.upload,
@@ -148,7 +148,7 @@ class Dataset(DatasetArchive, BlockingRecord, DatasetRecord):
 
         Raises:
             NotFound, Unauthenticated, PermissionDenied: The dataset is gone or closed to you.
-            ConnectionFailed, RequestTimeout: The server went away for longer than retries last.
+            ConnectionFailed, RequestTimeout: The server went away for longer than `TransferConfig.outage_seconds`.
         """
         return run(
             self._twin.download,

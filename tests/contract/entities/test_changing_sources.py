@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from asyncsdk import AsyncClient, AsyncDataset, AsyncModel, ItemUpload, TransferConfig
-from asyncsdk.engine import RetryPolicy, second_look
+from asyncsdk.checksums import crc32c, crc32c_hex
+from asyncsdk.engine import Outcome, RetryPolicy, second_look
+from asyncsdk.engine.journal import Identity
 from asyncsdk.entities import examining, single_objects, uploading
 from asyncsdk.errors import SourceChanged
 from tests.support.server import RunningServer
@@ -31,6 +33,12 @@ def grow(path: Path) -> None:
 
 def shrink(path: Path) -> None:
     os.truncate(path, path.stat().st_size - 1)
+
+
+def rewrite(path: Path) -> None:
+    """As many bytes as before, in another file system's tick."""
+    path.write_bytes(os.urandom(path.stat().st_size))
+    os.utime(path, ns=(10**18, 10**18))
 
 
 @pytest.fixture(params=["embedded", "rest"])
@@ -65,8 +73,6 @@ def change_after_the_look(monkeypatch: pytest.MonkeyPatch, path: Path, change: C
 
     def examine_and_change(items: Any, *most_bytes: int) -> Any:
         found = examine(items, *most_bytes)
-        for known in found[0]:
-            known.data = None  # as if it were too large to be read then
         once()
         return found
 
@@ -98,9 +104,13 @@ async def stored(sent: AsyncDataset | AsyncModel, path: Path, folder: Path) -> b
     return (folder / path.name).read_bytes()
 
 
-@pytest.mark.parametrize("kind", ["item", "checkpoint"])
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("change", [grow, shrink])
+@pytest.mark.parametrize(
+    ("kind", "size", "change"),
+    [
+        *((kind, size, change) for kind in ("item", "checkpoint") for size in SIZES for change in (grow, shrink)),
+        ("item", SIZES[0], rewrite),
+    ],
+)
 async def test_retry_sends_the_file_as_it_is_now(
     open_client: Callable[..., AsyncClient],
     tmp_path: Path,
@@ -117,22 +127,44 @@ async def test_retry_sends_the_file_as_it_is_now(
         assert await stored(sent, path, tmp_path / "back") == path.read_bytes()
 
 
-@pytest.mark.parametrize("kind", ["item", "checkpoint"])
-@pytest.mark.parametrize("size", SIZES)
-async def test_accept_sends_what_a_grown_file_had(
-    open_client: Callable[..., AsyncClient], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, size: int
+@pytest.mark.parametrize(
+    ("kind", "size", "change"),
+    [
+        *((kind, size, grow) for kind in ("item", "checkpoint") for size in SIZES),
+        ("item", SIZES[0], shrink),  # it was read before
+        ("item", SIZES[0], rewrite),
+    ],
+)
+async def test_accept_sends_what_a_file_had(
+    open_client: Callable[..., AsyncClient],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    size: int,
+    change: Change,
 ) -> None:
     path = tmp_path / "file.bin"
     path.write_bytes(data := os.urandom(size))
-    change_after_the_look(monkeypatch, path, grow)
+    change_after_the_look(monkeypatch, path, change)
     async with open_client("accept") as client:
         sent = await send(client, path, kind)
         assert await stored(sent, path, tmp_path / "back") == data
 
 
-@pytest.mark.parametrize("kind", ["item", "checkpoint"])
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize(("policy", "change"), [("accept", shrink), ("fail", grow), ("fail", shrink)])
+@pytest.mark.parametrize(
+    ("kind", "size", "policy", "change"),
+    [
+        *(
+            (kind, size, "fail", change)
+            for kind in ("item", "checkpoint")
+            for size in SIZES
+            for change in (grow, shrink)
+        ),
+        *((kind, size, "accept", shrink) for kind in ("item", "checkpoint") for size in SIZES[kind == "item" :]),
+        ("item", SIZES[0], "fail", rewrite),  # of the others nobody has read anything yet
+        ("item", SIZES[0], "fail", Path.unlink),
+    ],
+)
 async def test_what_cannot_be_sent_as_announced_is_said(
     open_client: Callable[..., AsyncClient],
     tmp_path: Path,
@@ -191,6 +223,44 @@ async def test_nothing_is_left_of_a_look_that_is_not_waited_for(
             report = await asyncio.wait_for(sending, 60)
             assert [type(failure.error) for failure in report.failures] == [SourceChanged]
         assert not [task for task in asyncio.all_tasks() if task.get_name() == "asyncsdk second look"]
+
+
+@pytest.mark.parametrize("how", ["retry", "accept"])
+async def test_what_is_kept_of_a_file_is_what_it_was_when_its_bytes_were_read(
+    open_client: Callable[..., AsyncClient], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """Going on compares it with the file: other bytes are never taken for those that were sent."""
+    path = tmp_path / "file.bin"
+    path.write_bytes(bytes(1000))
+    os.utime(path, ns=(10**17, 10**17))
+    before = Identity.of(path.stat())
+    change_after_the_look(monkeypatch, path, rewrite)
+    found: list[Outcome] = []
+    async with open_client(how) as client:
+        dataset = await client.datasets.create("d")
+        await dataset.upload(path, on_outcome=found.append)
+    (outcome,) = found
+    assert outcome.ok
+    assert outcome.transfer.key.identity == (before if how == "accept" else Identity.of(path.stat()))
+    assert outcome.crc32c == crc32c_hex(crc32c(bytes(1000) if how == "accept" else path.read_bytes()))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "is_known"), [(-3600, True), (-1, True), (-0.005, False), (0.01, False), (1, True), (10 * 3600, True)]
+)
+@pytest.mark.parametrize("size", [1000, 100_000])
+def test_only_a_file_that_was_changed_this_moment_has_no_identity(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, is_known: bool, size: int
+) -> None:
+    """It may change once more without another time. One with a time in the future, of a server's clock, may not."""
+    path = tmp_path / "file.bin"
+    path.write_bytes(bytes(size))
+    now = path.stat().st_mtime_ns
+    os.utime(path, ns=(now, now + int(seconds * 1e9)))
+    monkeypatch.setattr(examining, "time_ns", lambda: now)
+    (known,), _ = examining.examine([examining.PreparedItem(ItemUpload(path, "file.bin"), "file.bin")])
+    assert isinstance(known, examining.PreparedItem)
+    assert known.identity == (Identity.of(path.stat()) if is_known else None)
 
 
 def test_a_small_file_that_changes_while_it_is_examined_is_left_to_the_engine(

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from asyncsdk import AsyncClient, AsyncModel
-from asyncsdk.errors import BadRequest, ConfigError, Conflict, NotFound, SourceNotFound, SourceUnreadable
+from asyncsdk.errors import BadRequest, ConfigError, Conflict, LeftUndone, NotFound, SourceNotFound, SourceUnreadable
 
 BIG = 20 * 1024 * 1024 + 12345
 
@@ -121,3 +121,16 @@ async def test_deleting_a_model_takes_its_checkpoints(model: AsyncModel, client:
         await client.models.get(model.id)
     with pytest.raises(NotFound):
         await model.checkpoints.get(which="last")
+
+
+async def test_a_drained_client_leaves_checkpoints_undone(
+    model: AsyncModel, client: AsyncClient, tmp_path: Path
+) -> None:
+    """As every run that is drained: nobody gave a wrong argument."""
+    await model.upload_checkpoint(b"1", is_best=True)
+    client.engine.drain()
+    with pytest.raises(LeftUndone):
+        await model.upload_checkpoint(b"2")
+    with pytest.raises(LeftUndone):
+        await model.download_checkpoint(tmp_path / "copy")
+    assert list(tmp_path.glob("copy*")) == []

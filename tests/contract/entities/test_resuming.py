@@ -265,6 +265,29 @@ async def test_fail_knows_the_files_of_its_own_run(
     assert (copy / "4.jpg").read_bytes() == b"photo X"
 
 
+async def test_a_download_that_brought_nothing_leaves_no_journal(
+    client: AsyncClient, photos: Path, tmp_path: Path, home: Path
+) -> None:
+    """Neither when all of it failed nor when it was ended before its first file; one file is worth keeping."""
+    dataset = await client.datasets.create("d")
+    await dataset.upload([photos / f"{number}.jpg" for number in range(2)], resume=False)
+    copy = tmp_path / "copy"
+    for name in ("0.jpg", "1.jpg"):
+        (copy / name).mkdir(parents=True)
+    assert (await dataset.download(copy)).failed == 2
+    assert runs(home) == []
+
+    def end(event: Event) -> None:
+        raise LookupError(event.kind)
+
+    with pytest.raises(LookupError):
+        await dataset.download(copy, on_event=end)
+    assert runs(home) == []
+    (copy / "0.jpg").rmdir()
+    assert (await dataset.download(copy)).done == 1
+    assert [run.objects for run in runs(home)] == [1]
+
+
 async def test_fail_refuses_what_stood_there_before_the_run(client: AsyncClient, photos: Path, tmp_path: Path) -> None:
     dataset = await client.datasets.create("d")
     await dataset.upload(photos, resume=False)

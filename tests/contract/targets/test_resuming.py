@@ -14,7 +14,7 @@ import pytest
 
 from asyncsdk.checksums import crc32c
 from asyncsdk.engine import Engine, ResumableTarget, Resume, SentPart, Target, Upload
-from asyncsdk.errors import NotFound, PermissionDenied, SourceChanged
+from asyncsdk.errors import BadRequest, NotFound, PermissionDenied, SourceChanged
 from tests.contract.targets.conftest import config
 from tests.contract.targets.test_arriving import pieces
 from tests.support.clouds.azure import AzureServer
@@ -270,6 +270,44 @@ async def test_without_memory_what_the_server_states_is_compared(parted: Scripte
     assert parted.stored("o") == path.read_bytes()
     known = 0 if parted.name == "blocks" else 3  # Azure names no digest of a block
     assert bytes_sent(parted) == SIZE - known * PART_BYTES
+
+
+async def test_parts_that_cannot_be_listed_are_believed_and_compared_at_the_end(
+    multipart: Scripted, path: Path
+) -> None:
+    """Completing names the ETags that are remembered; nobody has to be asked before."""
+    target, memory = multipart.target("o"), Memory()
+    target = replace(target, list_urls=())  # type: ignore[arg-type]
+    await interrupted(multipart, path, target, memory, 3)
+    await go_on(path, target, memory)
+    assert multipart.stored("o") == path.read_bytes()
+    assert bytes_sent(multipart) == SIZE - 3 * PART_BYTES
+    assert multipart.server.of("GET") == []
+
+
+async def test_believed_parts_that_the_server_has_not_are_forgotten(multipart: Scripted, path: Path) -> None:
+    """The first to go on fails with the server's word for it, the next sends everything."""
+    target, memory = multipart.target("o"), Memory()
+    target = replace(target, list_urls=())  # type: ignore[arg-type]
+    await interrupted(multipart, path, target, memory, 3)
+    del multipart.server.uploads[target.upload_id].parts[2]  # type: ignore[union-attr]
+    with pytest.raises(ExceptionGroup) as failed:
+        await go_on(path, target, memory)
+    assert failed.group_contains(BadRequest, match="InvalidPart")
+    assert not memory.parts
+    multipart.server.requests.clear()
+    await go_on(path, target, memory)
+    assert multipart.stored("o") == path.read_bytes()
+    assert bytes_sent(multipart) == SIZE
+
+
+async def test_without_a_completion_nothing_is_believed(multipart: Scripted, path: Path) -> None:
+    """Who joins the parts later may not compare them."""
+    target, memory = multipart.target("o"), Memory()
+    target = replace(target, list_urls=(), complete_url="")  # type: ignore[arg-type]
+    await interrupted(multipart, path, target, memory, 3)
+    await go_on(path, target, memory)
+    assert bytes_sent(multipart) == SIZE
 
 
 async def test_remembered_parts_of_another_upload_do_not_count(parted: Scripted, path: Path) -> None:

@@ -8,8 +8,9 @@ import os
 from pathlib import Path
 
 from asyncsdk.cli.exits import ExitCode
+from asyncsdk.engine.waits import WaitReason
 from tests.integration.command_line.conftest import Served
-from tests.support.commands import Caller, lines
+from tests.support.commands import Caller, Said, lines
 
 
 def test_checkpoint_goes_and_comes_back(served: Served, tmp_path: Path, call: Caller) -> None:
@@ -21,11 +22,47 @@ def test_checkpoint_goes_and_comes_back(served: Served, tmp_path: Path, call: Ca
     said = call("checkpoint", "upload", weights, "m/detector", "--create", *facts, *common)
     assert said.status == 0
     assert said.records[0]["size_bytes"] == 20_000_000
+    assert_known(said)
     copy = tmp_path / "copy.pt"
-    assert call("checkpoint", "download", "m/detector", copy, "--which", 3, *common).status == 0
+    said = call("checkpoint", "download", "m/detector", copy, "--which", 3, "--bandwidth", ":40MB", *common)
+    assert said.status == 0
+    assert_known(said)
     assert filecmp.cmp(weights, copy, shallow=False)
     assert call("checkpoint", "download", "m/detector", copy, "--which", 4, *common).status == ExitCode.NOT_FOUND
     assert call("checkpoint", "download", "m/detector", copy, "--which", "final", *common).status == ExitCode.NOT_FOUND
+
+
+def assert_known(said: Said) -> None:
+    """Whether report line and summary of one large object that moved say how: the engine knows it."""
+    entry, summary = said.records[0], said.summary
+    assert (entry["attempts"], entry["verified"]) == (1, True)
+    assert entry["waits"]
+    assert set(entry["waits"]) <= set(WaitReason)
+    assert 0 < entry["seconds"] <= summary["seconds"]
+    assert summary["waits"]
+    assert summary["bottleneck"] in {*summary["waits"], "cpu"}
+    assert summary["cpu_share"] > 0
+
+
+def test_checkpoint_that_failed_says_what_was_tried(call: Caller, tmp_path: Path) -> None:
+    """Its line has the attempts of the object, not those of nobody; what came before it has none."""
+    weights, report, events = tmp_path / "w.pt", tmp_path / "r.jsonl", tmp_path / "e.jsonl"
+    weights.write_bytes(b"weights")
+    assert call("checkpoint", "upload", weights, "m", "--create").status == 0
+    blocked = tmp_path / "no folder"
+    blocked.write_bytes(b"")
+    arguments = ["checkpoint", "download", "m", blocked / "w.pt", "--which", "last", "--report", report]
+    said = call(*arguments, "--events", events, "--no-resume")
+    assert said.status == ExitCode.LOCAL
+    (failed,) = [
+        event for event in map(json.loads, events.read_text().splitlines()) if event["event"] == "object_failed"
+    ]
+    failure = json.loads(report.read_text().splitlines()[0])
+    assert (failure["status"], failure["attempts"]) == ("failed", failed["attempts"])
+    assert failure["seconds"] == failed["seconds"]
+    assert call("checkpoint", "download", "nobody", tmp_path / "x", "--report", report).status == ExitCode.NOT_FOUND
+    failure = json.loads(report.read_text().splitlines()[0])
+    assert (failure["code"], failure["attempts"], failure["seconds"]) == ("not_found", None, None)
 
 
 def test_checkpoint_that_cannot_be_read_is_told(call: Caller, tmp_path: Path) -> None:

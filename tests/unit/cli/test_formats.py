@@ -18,6 +18,7 @@ from asyncsdk.cli.formats import (
     parse_json_or_text,
     parse_positive,
     parse_size,
+    parse_wait,
 )
 from asyncsdk.engine import Bandwidth
 from asyncsdk.errors import ConfigError
@@ -123,6 +124,13 @@ def test_bandwidths(text: str, up: int | None, down: int | None) -> None:
 )
 def test_durations(text: str, seconds: float) -> None:
     assert parse_duration(text) == seconds
+
+
+def test_no_wait_is_a_wait() -> None:
+    """``--outage 0``: as ``outage_seconds=0``, wait for nothing."""
+    assert [parse_wait(text) for text in ("0", "0s", "0m", "30s", "2h")] == [0, 0, 0, 30, 7200]
+    with pytest.raises(ConfigError):
+        parse_wait("-1")
 
 
 def test_requests_at_once_are_a_number_or_auto() -> None:

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from asyncsdk.cli.line_names import lasting_query
-from asyncsdk.cli.manifests import parse_line
+from asyncsdk.cli.manifest_lines import parse_line
 
 
 def name_of(url: str, **more: str) -> str:

@@ -11,7 +11,8 @@ from typing import IO
 import pytest
 
 from asyncsdk.cli.identities import Identities
-from asyncsdk.cli.manifests import ManifestFeed, parse_line
+from asyncsdk.cli.manifest_lines import parse_line
+from asyncsdk.cli.manifests import ManifestFeed
 from asyncsdk.engine import Download, PutTarget, Refused, Skipped, Transfer, Upload, UrlOrigin
 from asyncsdk.errors import ConfigError
 
@@ -127,7 +128,7 @@ async def test_lines_of_a_pipe_come_as_they_are_written() -> None:
 async def test_a_line_without_end_is_refused(tmp_path: Path) -> None:
     """A file that is no manifest does not fill the memory."""
     manifest = tmp_path / "m"
-    manifest.write_bytes(b"x" * 3_000_000)
+    manifest.write_bytes(b"x" * 40_000_000)
     with manifest.open("rb", buffering=0) as file, pytest.raises(ConfigError, match="line 1: is longer"):
         await drain(file)
 

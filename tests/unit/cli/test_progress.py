@@ -48,12 +48,3 @@ def test_quiet_shows_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     display.show(Progress(done=1, seconds=100))
     display.close()
     assert capsys.readouterr().err == ""
-
-
-def test_another_run_counts_on(capsys: pytest.CaptureFixture[str]) -> None:
-    """Several runs of one command look like one."""
-    display = ProgressDisplay(Output(), "download")
-    display.show(Progress(done=3, bytes_done=1024, seconds=4, is_final=True))
-    display.begin_another()
-    display.show(Progress(done=2, bytes_done=1024, seconds=2))
-    assert capsys.readouterr().err.splitlines() == ["asyncsdk: download: 5 objects, 2.0 KiB, 341 B/s"]

@@ -107,3 +107,11 @@ def test_single_object_that_failed_is_the_whole(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), begin(report, is_single=True):
         raise KeyboardInterrupt
     assert lines_of(report) == [("", "incomplete")]
+
+
+def test_a_name_with_a_line_end_stays_in_its_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever names files says nothing in the name of this program."""
+    with begin(None) as run:
+        for name in ("a\nasyncsdk: upload: all is well", "b"):
+            run.tally.add_failure(name, SourceNotFound(f"{name}: gone"))
+    assert [line.partition(":")[0] for line in capsys.readouterr().err.splitlines()] == ["asyncsdk"] * 3

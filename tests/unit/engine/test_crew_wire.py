@@ -92,9 +92,11 @@ def test_targets_and_origins_cross(end: Any) -> None:
 @pytest.mark.parametrize("name", ["", "a name"])
 def test_uploads_cross(source: Any, arrives: Any, name: str) -> None:
     """With everything but the caller's key, in whose place stands the number."""
-    given = Upload(source, ENDS[0], 5, "00000001", key=object(), name=name)
+    seen = None if isinstance(source, (str, Path)) else ("a/path", (5, 10**18, 7))
+    given = Upload(source, ENDS[0], 5, "00000001", key=object(), name=name, read_from=seen)
     came = transfer_of(crossed(pack_transfer(3, given)), noting, never)
     assert isinstance(came, Upload)
+    assert came.read_from == seen
     assert (came.source, came.target, came.size_bytes, came.crc32c) == (arrives, ENDS[0], 5, "00000001")
     assert (came.key, came.name) == (3, given.name)
 

@@ -6,7 +6,8 @@ from email.utils import formatdate
 
 import pytest
 
-from asyncsdk.engine.expiry import AHEAD_SECONDS, Clocks, expiry_in_url, parse_http_date
+from asyncsdk.engine.expiry import AHEAD_SECONDS, Clocks, expiry_in_url
+from asyncsdk.transport.retry_after import parse_http_date
 
 EXPIRY = 1_893_459_600  # 2030-01-01 01:00:00 UTC
 URL = f"http://h/p?Expires={EXPIRY}"

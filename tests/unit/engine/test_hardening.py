@@ -30,9 +30,8 @@ from asyncsdk.engine import (
 )
 from asyncsdk.engine.budget import process_budget
 from asyncsdk.engine.config import MiB
-from asyncsdk.engine.expiry import Clocks, parse_http_date
+from asyncsdk.engine.expiry import Clocks
 from asyncsdk.engine.replies import content_range
-from asyncsdk.engine.retries import parse_retry_after
 from asyncsdk.engine.sinks import BufferSink, SpoolFile
 from asyncsdk.errors import (
     BadRequest,
@@ -43,6 +42,7 @@ from asyncsdk.errors import (
     PermissionDenied,
     SourceUnreadable,
 )
+from asyncsdk.transport.retry_after import parse_http_date, parse_retry_after
 from tests.support.feeds import RecordingFeed, multipart_target
 from tests.support.http_server import Action, Connection, HttpServer, Received, ignore_range
 from tests.unit.engine.conftest import config

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from asyncsdk.engine import RetryPolicy
 from asyncsdk.engine.pace import Pace
-from asyncsdk.engine.retries import parse_retry_after, wait_before_next
+from asyncsdk.engine.retries import wait_before_next
 from asyncsdk.errors import ConnectionFailed, RateLimited
+from asyncsdk.transport.retry_after import parse_retry_after
 
 POLICY = RetryPolicy(wait_initial_seconds=1.0, wait_max_seconds=8.0, retry_after_max_seconds=30.0)
 

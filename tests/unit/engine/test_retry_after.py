@@ -10,6 +10,7 @@ import pytest
 from asyncsdk.engine import Download, Engine, Event, PutTarget, RetryPolicy, Transfer, Upload, UrlOrigin
 from asyncsdk.engine.config import MiB
 from asyncsdk.engine.events import Retried
+from asyncsdk.errors import CircuitOpen, RateLimited
 from tests.support.http_server import HttpServer, answer
 from tests.unit.engine.conftest import config
 
@@ -51,3 +52,33 @@ async def test_no_wait_asked_for_is_no_reason_to_hurry(server: HttpServer, asked
     waits = await move(server, Upload(b"abc", PutTarget(server.url("/s"))), policy)
     assert len(waits) == 6
     assert any(wait > 0.001 for wait in waits)
+
+
+@pytest.mark.parametrize("kind", ["small up", "range"])
+async def test_a_pause_that_is_too_long_is_told_and_the_server_left_alone(
+    server: HttpServer, tmp_path: Path, kind: str
+) -> None:
+    """The first one is told what the server said; what comes after it asks for nothing."""
+    server.objects["/o"] = os.urandom(4 * MiB)
+    small = [Upload(b"abc", PutTarget(server.url(f"/{number}"))) for number in range(3)]
+    large = [Download(UrlOrigin(server.url("/o"), size_bytes=4 * MiB), tmp_path / f"{number}") for number in range(3)]
+    transfers: list[Transfer] = [*small] if kind == "small up" else [*large]
+    refusal = answer(429, b"", {"Retry-After": "3600"})
+    for path in ("/0", "/1", "/2", "/o"):
+        server.script(path, *[refusal] * 20)
+    async with Engine(config(retry=RetryPolicy(wait_initial_seconds=0.001), concurrency=1, large_objects=1)) as engine:
+        report = await engine.collect(transfers)
+    assert report.failed == 3
+    first, *others = [failure.error for failure in report.failures]
+    assert isinstance(first, RateLimited)
+    assert first.retry_after == 3600
+    assert "a pause of 3600 s" in str(first)
+    assert [type(error) for error in others] == [CircuitOpen] * 2
+    assert len(server.requests) == 1
+
+
+def test_how_long_a_pause_may_be() -> None:
+    """As long as a server that is out is waited for, two minutes at least; or the policy cuts it."""
+    assert config(outage_seconds=600, retry=RetryPolicy()).longest_pause == 600
+    assert config(outage_seconds=0, retry=RetryPolicy()).longest_pause == 120
+    assert config(outage_seconds=0, retry=PATIENT).longest_pause == float("inf")

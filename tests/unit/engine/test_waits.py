@@ -114,6 +114,13 @@ async def test_a_bandwidth_is_the_bottleneck(server: HttpServer, tmp_path: Path)
     assert limited_by(await collect(transfers, bandwidth=6 * MiB)) == "rate"
 
 
+async def test_a_bandwidth_is_the_bottleneck_of_parts_too(server: HttpServer, tmp_path: Path) -> None:
+    """Requests that count what they send are looked at as the others are."""
+    (tmp_path / "big").write_bytes(bytes(4 * MiB))
+    upload = Upload(tmp_path / "big", multipart_target(server, 4), size_bytes=4 * MiB)
+    assert limited_by(await collect([upload], bandwidth=6 * MiB)) == "rate"
+
+
 class SlowFeed(RecordingFeed):
     """Gives one transfer at a time after *take_seconds*, and commits in *settle_seconds*."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 from collections.abc import AsyncIterator, Callable
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
@@ -145,14 +146,26 @@ async def test_repeating_ends(waits: list[float]) -> None:
     assert (len(seen), len(waits)) == (4, 3)
 
 
-async def test_the_wait_a_server_asks_for_is_kept_and_capped(waits: list[float]) -> None:
+async def test_the_wait_a_server_asks_for_is_kept_in_either_form(waits: list[float]) -> None:
+    """Never less, and up to a tenth more, by the server's own clock where it names a date."""
+    date = {"date": formatdate(2_000_000_000, usegmt=True), "retry-after": formatdate(2_000_000_050, usegmt=True)}
     handler, _ = in_turn(
-        httpx.Response(429, headers={"retry-after": "7"}),
-        httpx.Response(503, headers={"retry-after": "100000"}),
+        httpx.Response(429, headers={"Retry-After": "7"}),
+        httpx.Response(503, headers=date),
         httpx.Response(200, json=USER),
     )
     await answer(handler, WhoAmI())
-    assert waits == [7.0, 60.0]
+    assert 7.0 < waits[0] <= 7.7
+    assert 50.0 < waits[1] <= 55.0
+
+
+async def test_a_wait_that_is_too_long_is_told_and_not_cut_short(waits: list[float]) -> None:
+    """One message waits a minute at most; nobody asks again before the server said."""
+    handler, seen = in_turn(httpx.Response(503, headers={"retry-after": "61"}), httpx.Response(200, json=USER))
+    with pytest.raises(ServerError, match="a pause of 61 s") as caught:
+        await answer(handler, WhoAmI())
+    assert caught.value.retry_after == 61
+    assert (len(seen), waits) == (1, [])
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 412, 413, 501, 507])

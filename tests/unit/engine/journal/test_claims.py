@@ -358,3 +358,56 @@ def test_containers_know_each_other_by_the_lock(home: Path) -> None:
     with contained("pod-again", CLAIMANT, path_of(home)) as again:
         assert again.communicate(timeout=60)[0].strip() == "went on"
     assert summary(journal_folder(home), RUN.run_id).state == "stopped"
+
+
+# --- the start of the machine --------------------------------------------------------------------------------
+
+
+class System:
+    """A machine without ``/proc``: what its ``sysctl`` tells, by name."""
+
+    def __init__(self, **known: bytes) -> None:
+        self.known = known
+
+    def sysctlbyname(self, name: bytes, value: Any, size: Any, new: None, new_size: int) -> int:
+        found = self.known.get(name.decode().replace(".", "_"))
+        if found is None or len(found) > size._obj.value:
+            return -1
+        value.raw = found.ljust(len(value.raw), b"\0")
+        size._obj.value = len(found)
+        return 0
+
+
+@pytest.fixture
+def start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[[object], int]]:
+    """Start a machine without ``/proc`` anew: what it says of its start, as a number, to a process of its own."""
+    monkeypatch.setattr(owners_module, "_BOOT_ID", tmp_path / "absent")
+
+    def begin(system: object) -> int:
+        monkeypatch.setattr(owners_module, "_c_library", lambda: system)
+        owners_module._boot_id.cache_clear()
+        owners_module.boot_number.cache_clear()
+        return owners_module.boot_number()
+
+    yield begin
+    monkeypatch.undo()
+    owners_module._boot_id.cache_clear()
+    owners_module.boot_number.cache_clear()
+
+
+def test_the_start_of_a_machine_is_told_without_proc(start: Callable[[object], int]) -> None:
+    """By the id that the system gives to it: the same in every process, another after the next start."""
+    one, other = (System(kern_bootsessionuuid=f"{letter * 8}-0000\0".encode()) for letter in "AB")
+    assert start(one) == start(one)
+    assert Owner.me().boot == "AAAAAAAA-0000"
+    assert start(one) != start(other)
+
+
+def test_a_start_that_nobody_can_tell_is_another_one(start: Callable[[object], int]) -> None:
+    """For each process: what an earlier one wrote is read then, and within one nothing changes."""
+    for unknown in (System(), object()):
+        number = start(unknown)
+        assert number == owners_module.boot_number()
+        assert Owner.me().boot == ""
+        assert Owner.me().is_me()
+        assert len({start(unknown) for _ in range(3)}) == 3

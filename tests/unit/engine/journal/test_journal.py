@@ -64,6 +64,34 @@ async def test_a_run_that_is_complete_at_once_leaves_and_makes_nothing(home: Pat
     assert not journal_folder(home).exists()
 
 
+@pytest.mark.parametrize("state", ["stopped", "failed"])
+async def test_a_run_of_which_nothing_is_known_leaves_nothing(home: Path, state: str) -> None:
+    """However it ended: it was begun for what a kill would have left, and nobody was killed."""
+    journal = await Journal.open(home, RUN)
+    await journal.begin()
+    assert path_of(home).exists()
+    await journal.end(is_complete=False, state=state)
+    assert list(journal_folder(home).iterdir()) == []
+
+
+async def test_a_run_stays_of_which_something_may_have_to_be_known(home: Path) -> None:
+    """A large object; when it began, if files are told by that; and whatever an earlier process began."""
+    journal = await Journal.open(home, RUN)
+    journal.begin_large("a", {"key": "k"})
+    await journal.end(is_complete=False)
+    assert path_of(home).exists()
+    journal = await Journal.open(home, RUN)
+    journal.end_large("a")
+    await journal.end(is_complete=False)
+    assert path_of(home).exists()
+    path_of(home).unlink()
+    journal = await Journal.open(home, RUN)
+    await journal.begin()
+    journal.stays_when_empty = True
+    await journal.end(is_complete=False)
+    assert path_of(home).exists()
+
+
 async def test_what_was_kept_is_known_to_the_same_call(home: Path) -> None:
     journal = await kept(home, ["a", "b"], settled=["a"])
     await journal.end(is_complete=False)

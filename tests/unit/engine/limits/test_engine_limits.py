@@ -14,6 +14,7 @@ import pytest
 from asyncsdk.engine import Bandwidth, Download, Engine, Outcome, PutTarget, Timeouts, TransferConfig, Upload, UrlOrigin
 from asyncsdk.engine.budget import process_budget
 from asyncsdk.engine.config import KiB, MiB
+from asyncsdk.engine.limits.controller import Step
 from asyncsdk.errors import ConfigError, DeadlineExceeded
 from asyncsdk.transport.base import Transport
 from asyncsdk.transport.httpx_transport import HttpxTransport
@@ -253,6 +254,35 @@ async def test_requests_at_once_grow_while_that_pays_and_are_never_more_than_all
         assert next(step.limit for step in report.concurrency if step.lane == "small") == 16
         assert engine.limits.concurrency == "auto"
     assert 16 < server.most_active <= 40
+
+
+async def test_a_report_tells_of_its_own_run(server: HttpServer) -> None:
+    """Not of what the engine found out before: of that, each lane's number at the beginning, and why it was that."""
+    async with Engine(config(concurrency="auto", concurrency_max=40)) as engine:
+        small, part = engine.limits.pilot.small.trace, engine.limits.pilot.part.trace
+        begun = [small[0], part[0]]
+        before, during = Step(1.0, "small", 24, 10.0, "pays"), Step(2.0, "small", 32, 20.0, "pays")
+        transfers = [Upload(b"x", PutTarget(server.url("/o")))]
+        first = await engine.collect(transfers, on_outcome=lambda outcome: small.append(before))
+        second = await engine.collect(transfers, on_outcome=lambda outcome: small.append(during))
+        third = await engine.collect(transfers)
+        assert engine.limits.trace == [*begun, before, during]
+    assert first.concurrency == [*begun, before]
+    assert second.concurrency == [part[0], before, during]
+    assert third.concurrency == [part[0], during]
+
+
+async def test_parts_at_once_have_room_in_the_budget_of_the_process() -> None:
+    """Whoever set it: an engine that says nothing of memory has what there is."""
+    config = TransferConfig()
+    before = process_budget().limit_bytes
+    try:
+        for size, most in ((1024 * MiB, 256), (64 * MiB, 16)):
+            process_budget().resize(size)
+            async with Engine(config) as engine:
+                assert engine.limits.pilot.part.most == most
+    finally:
+        process_budget().resize(before)
 
 
 async def test_requests_at_once_can_be_set_while_running(server: HttpServer) -> None:

@@ -35,6 +35,47 @@ def test_a_pause_holds_for_everybody_of_that_server_and_nobody_else() -> None:
     assert origins.is_clear
 
 
+def test_nobody_waits_for_a_pause_that_is_too_long_and_nobody_asks_in_the_middle_of_it() -> None:
+    clock = Clock()
+    origins = Origins(600, 3, clock, longest_hold=600)
+    assert not origins.is_too_long(600)
+    assert not origins.is_too_long(None)
+    origins.reached(ONE)
+    origins.failed(ONE, ServerError("503", status=503, retry_after=601))
+    assert origins.is_too_long(601)
+    told: list[str] = []
+    origins.has_changed.append(told.append)
+    origins.hold(ONE, 601)
+    assert told == ["http://one:1"]  # what was put aside fails now
+    for _ in range(6):
+        assert origins.is_given_up(ONE)
+        assert origins.seconds_left(ONE) == 0
+        with pytest.raises(CircuitOpen, match=r"longer pause than is waited .*601 s"):
+            origins.held_seconds(ONE)
+        assert origins.held_seconds(OTHER) == 0
+        clock.pass_time(100)
+    clock.pass_time(1)
+    assert not origins.is_given_up(ONE)
+    assert origins.held_seconds(ONE) == 0
+
+
+async def test_drained_a_short_pause_is_waited_and_a_long_one_is_not() -> None:
+    clock = Clock()
+    origins = made(clock=clock)
+    origins.hold(ONE, 300)
+    origins.hold(OTHER, 5)
+    waiting = asyncio.create_task(origins.wait(ONE))
+    sleeping = asyncio.create_task(origins.sleep(300))
+    await asyncio.sleep(0.01)
+    origins.wait_no_longer()
+    async with asyncio.timeout(10):
+        await sleeping
+        with pytest.raises(CircuitOpen):
+            await waiting
+    assert origins.held_seconds(OTHER) == 5
+    assert origins.is_too_long(11)
+
+
 def test_not_everybody_comes_back_at_once() -> None:
     """A pause is never shorter than asked for, and up to a tenth longer."""
     origins = made(share=1.0)
