@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,12 @@ from asyncsdk.engine import (
 from asyncsdk.engine.journal import Clearing, Entry, Finished, Identity, Journal, digest_of
 from asyncsdk.engine.journal.large import LargeState
 from asyncsdk.entities.download_books import is_as_written
+from asyncsdk.entities.examining import TICK_NS
 
 __all__ = ["ManifestBooks", "ask_server"]
+
+_CHANGING = Identity(-1, -1, -1)
+"""Of a file that changes while it is looked at: it is no file's, so nothing that is kept under it is gone on with."""
 
 
 class ManifestBooks:
@@ -38,6 +43,7 @@ class ManifestBooks:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
         self._clearing = Clearing(journal)
+        self._under_way: set[str] = set()  # names of downloads that may have a half-received file
         journal.describe_by(_finished, notes_are_final=True)
 
     async def go_on(self, transfers: list[Transfer]) -> list[Transfer]:
@@ -57,9 +63,12 @@ class ManifestBooks:
             self._journal.end_large(name)
         for download in downloads:
             name = download.key.name
+            download.wants_identity = True
+            if name in self._under_way:  # a line that stands there twice: each would take the file of the other
+                continue
+            self._under_way.add(name)
             state = await self._journal.recall_large(name) if name in begun else self._journal.new_large(name, {})
             download.received = state.received()
-            download.wants_identity = True
         for upload in uploads:
             assert isinstance(upload, Upload)
             upload.resume = (await self._state(upload, is_begun=upload.key.name in begun)).resume()
@@ -90,7 +99,9 @@ class ManifestBooks:
         await self._journal.flush()
         for outcome in outcomes:
             transfer = outcome.transfer
-            if outcome.status == "done" and isinstance(transfer, Upload) and transfer.resume is not None:
+            if isinstance(transfer, Download) and transfer.received is not None:
+                self._under_way.discard(transfer.key.name)
+            elif outcome.status == "done" and isinstance(transfer, Upload) and transfer.resume is not None:
                 self._journal.end_large(transfer.key.name)
 
 
@@ -119,11 +130,11 @@ def _goes_in_parts(transfer: Transfer) -> bool:
 def _look(moving: Sequence[Upload | Download], entries: dict[str, Entry]) -> dict[str, int]:
     """Take the identities of files to upload; return size by name of what was done before and is the same."""
     done = {}
+    _take_identities([one for one in moving if isinstance(one, Upload)])
     for transfer in moving:
         line = transfer.key
         entry = entries.get(line.name)
         if isinstance(transfer, Upload):
-            line.file = _identity(transfer.source)
             if entry is not None and entry.identity == line.file and _is_meant(entry, transfer.crc32c):
                 done[line.name] = entry.identity.size_bytes
         elif entry is None or not isinstance(transfer.sink, Path) or not _is_meant(entry, transfer.origin.crc32c):
@@ -131,6 +142,25 @@ def _look(moving: Sequence[Upload | Download], entries: dict[str, Entry]) -> dic
         elif is_as_written(transfer.sink, entry):
             done[line.name] = entry.identity.size_bytes
     return done
+
+
+def _take_identities(uploads: Sequence[Upload]) -> None:
+    """Note which files these are. One that was changed this moment may change once more without another time: it is
+    looked at again when that moment is over, as items are, see `TICK_NS`."""
+    fresh = []
+    for upload in uploads:
+        upload.key.file = identity = _identity(upload.source)
+        if _is_fresh(identity):
+            fresh.append(upload)
+    if fresh:
+        time.sleep(2 * TICK_NS / 1e9)  # once for all; a time this little in the future is over then, too
+    for upload in fresh:
+        identity = _identity(upload.source)
+        upload.key.file = _CHANGING if _is_fresh(identity) else identity
+
+
+def _is_fresh(identity: Identity | None) -> bool:
+    return identity is not None and abs(time.time_ns() - identity.mtime_ns) <= TICK_NS
 
 
 def _is_meant(entry: Entry, crc32c: str | None) -> bool:

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -128,10 +128,23 @@ def _intention(outcome: Outcome) -> str | None:
 
 def identity_of(entry: Mapping[str, Any]) -> tuple[Any, ...]:
     """Return what makes two lines speak of the same object. Where a line says where it comes from and where it goes,
-    its number does not count: a manifest that was written again has its lines elsewhere."""
+    its number does not count: a manifest that was written again has its lines elsewhere. Where it says neither, the
+    number alone counts: the manifest may be called otherwise."""
     source, destination = entry.get("source"), entry.get("destination")
     line = entry.get("line") if source is None or destination is None else None
-    return entry.get("operation"), entry.get("name"), source, destination, line
+    is_bad = line is not None and source is None and destination is None
+    return entry.get("operation"), None if is_bad else entry.get("name"), source, destination, line
+
+
+def _numbered_identity_of(entry: Mapping[str, Any]) -> tuple[Any, ...]:
+    return *identity_of(entry), entry.get("line")
+
+
+def _meanings(entry: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Yield *entry*, and what it would be had its line been a bad one: that is mended then."""
+    yield entry
+    if entry.get("line") is not None:
+        yield {"operation": entry.get("operation"), "line": entry["line"]}
 
 
 class ReportWriter:
@@ -154,7 +167,7 @@ class ReportWriter:
     def __init__(self, path: Path, *, retried: Path | None = None) -> None:
         self._path = path
         self._retried = retried
-        self._settled: list[tuple[Any, ...]] = []
+        self._settled: list[Mapping[str, Any]] = []
         self._claim: int | None = None
         if retried is None:
             file, self._temporary = open_alone(path), path
@@ -178,13 +191,15 @@ class ReportWriter:
 
     def settle(self, entry: Mapping[str, Any]) -> None:
         """Take *entry* of the retried report for reached: others stand for it now."""
-        self._settled.append(identity_of(entry))
+        self._settled.append(entry)
 
-    def close(self, *, last: Mapping[str, Any] | None = None) -> None:
+    def close(self, *, last: Mapping[str, Any] | None = None, is_whole: bool = False) -> None:
         """Write what is left and close the file.
 
         Args:
             last: A line to end with, behind those that are kept of the retried report.
+            is_whole: Whether all lines of a manifest were reached. Of lines with one identity it is not known otherwise
+                which one a failure was, and only that of the same number counts as reached.
 
         Raises:
             DestinationFull, DestinationUnwritable: A line could not be written.
@@ -194,7 +209,7 @@ class ReportWriter:
         try:
             try:
                 if self._retried is not None:
-                    self._keep_unreached(self._retried)
+                    self._keep_unreached(self._retried, identity_of if is_whole else _numbered_identity_of)
                 if last is not None:
                     self._lines.write(json_line(last))
             finally:
@@ -210,16 +225,16 @@ class ReportWriter:
                 os.close(self._claim)
         self._lines.check()
 
-    def _keep_unreached(self, retried: Path) -> None:
+    def _keep_unreached(self, retried: Path, name: Callable[[Mapping[str, Any]], tuple[Any, ...]]) -> None:
         """Add the failures of *retried* that no line of ours speaks of; read back, so that nobody has to remember."""
         self._lines.wait()
         self._lines.check()
         with Identities() as reached:
-            reached.add_all(self._settled)
+            reached.add_all(map(name, self._settled))
             with self._temporary.open("rb") as file:
-                reached.add_all(identity_of(_parsed(line)) for line in file)
+                reached.add_all(name(meant) for line in file for meant in _meanings(_parsed(line)))
             for line in failed_lines(retried):
-                if identity_of(_parsed(line)) not in reached:
+                if name(_parsed(line)) not in reached:
                     self._lines.write(line)
 
     @staticmethod

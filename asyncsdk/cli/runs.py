@@ -144,7 +144,7 @@ class Run:
         # failed.
         is_all_there = is_whole or self._retries_into_itself or (self._is_single and self.tally.objects > 0)
         is_complete = is_all_there and not self._retries_stopped
-        writer.close(last=make_end(self.operation, is_complete=is_complete))
+        writer.close(last=make_end(self.operation, is_complete=is_complete), is_whole=is_whole)
 
     @property
     def exit_code(self) -> ExitCode:

@@ -119,8 +119,8 @@ class KeptCopy(Copy):
             async with work.resources.slots.hold("small"):
                 await self._run(work)
         except BaseException as error:  # whatever ended it, what is there is kept for the next time; then raised again
-            may_leave = self._is_told and self._received.may_leave
-            if may_leave and not isinstance(error, _NOT_GONE_ON_WITH):
+            is_left = self._is_told and self._received.is_left
+            if is_left and not isinstance(error, _NOT_GONE_ON_WITH):
                 self._file.leave()
             else:
                 self._received.end()

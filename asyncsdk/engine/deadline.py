@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import anyio
 
@@ -18,14 +19,16 @@ class Deadline:
 
     Args:
         seconds: How long; None: for ever.
+        on_over: Called when the time is up.
 
     Attributes:
         scope: To be entered by what moves things; cancelled when the time is up.
         is_over: Whether the time was up.
     """
 
-    def __init__(self, seconds: float | None) -> None:
+    def __init__(self, seconds: float | None, on_over: Callable[[], None]) -> None:
         self._seconds = seconds
+        self._on_over = on_over
         self._timer: asyncio.TimerHandle | None = None
         self.scope = anyio.CancelScope()
         self.is_over = False
@@ -48,3 +51,4 @@ class Deadline:
     def _time_is_up(self) -> None:
         self.is_over = True
         self.scope.cancel()
+        self._on_over()

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import cache
 
 from asyncsdk.checksums import crc32c_hex
 from asyncsdk.engine.digests import Running, reply_crc32c, running, stated
@@ -78,7 +79,7 @@ class StatedDigest:
 def stated_besides(headers: Headers, *, is_range: bool = False) -> StatedDigest | None:
     """Return the cheapest digest that a reply states for an object; None: none, or crc32c, which `reply_crc32c` reads.
 
-    What cannot be read is not stated.
+    What cannot be read, or taken by this Python, is not stated.
 
     Args:
         is_range: The reply brings some bytes of the object only: what may be the digest of these does not count.
@@ -90,11 +91,24 @@ def stated_besides(headers: Headers, *, is_range: bool = False) -> StatedDigest 
         unfit |= _OF_BLOB  # not kept up to date when such a blob is written to
     if is_range:
         unfit |= _OF_BODY
-        if headers.get("x-amz-checksum-type", "").upper() != "FULL_OBJECT":
-            unfit |= _OF_S3
+    # S3 leaves the "-3" of a checksum of three checksums out where a range is asked for, be it all of the object.
+    is_partial = is_range or "content-range" in headers
+    if is_partial and headers.get("x-amz-checksum-type", "").upper() != "FULL_OBJECT":
+        unfit |= _OF_S3
     fit = {name: value for name, value in headers.items() if name not in unfit} if unfit else headers
     found = stated(fit)
-    return next((StatedDigest(name, found[name]) for name in _CHEAPEST_FIRST if name in found), None)
+    known = (StatedDigest(name, found[name]) for name in _CHEAPEST_FIRST if name in found and _is_offered(name))
+    return next(known, None)
+
+
+@cache
+def _is_offered(name: str) -> bool:
+    """Whether this Python takes the digest: one built for FIPS may have no MD5, for whatever use."""
+    try:
+        running(name)
+    except ValueError:
+        return False
+    return True
 
 
 def check_crc32c(work: Work, checksum: int, theirs: int | None) -> None:

@@ -59,11 +59,13 @@ class Meter:
             self.done += 1
 
     async def report_forever(self) -> None:
-        """Tell the caller whenever something moved; returns only by cancellation."""
+        """Tell the caller whenever something moved, until `report_end` or a cancellation."""
         if self._on_progress is None:
             return
         while True:
             await anyio.sleep(_INTERVAL_SECONDS)
+            if self._has_ended:  # a cancellation does not stop whom the clock has just woken
+                return
             state = (self.done, self.skipped, self.failed, self.taken, self.bytes_moved)
             if state != self._told:
                 self._told = state

@@ -148,7 +148,7 @@ class _Ranges:
             await self._check_checksum(file)
             await threads.run(file.publish)
         except BaseException as error:  # whatever ended it, what came is kept for the next time; then raised again
-            if received is not None and received.may_leave and not isinstance(error, _NOT_GONE_ON_WITH):
+            if received is not None and received.is_left and not isinstance(error, _NOT_GONE_ON_WITH):
                 file.leave()
                 received = None
             raise

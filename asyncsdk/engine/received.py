@@ -74,8 +74,13 @@ class Received:
 
     @property
     def may_leave(self) -> bool:
-        """Whether a file that is left now can be found again."""
+        """Whether a file that is left can be found again, once it was told of."""
         return self.is_kept is None or self.is_kept()
+
+    @property
+    def is_left(self) -> bool:
+        """Whether the file is to be left as it is now: who goes on knows of it, and can find it again."""
+        return self.unfinished is not None and self.may_leave
 
     def begin(self, unfinished: Unfinished) -> None:
         """Tell that a file is begun."""

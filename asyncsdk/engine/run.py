@@ -106,7 +106,8 @@ class Run(AsyncIterator[Outcome]):
             on_refused=self._judge,
         )
         self._second_look = second_look(self._feed, self._config, self.watch)
-        self._deadline = Deadline(self._config.deadline_seconds)
+        # Though nothing moves any more by then: what arrived may wait for the platform to commit it.
+        self._deadline = Deadline(self._config.deadline_seconds, partial(hurry, self._feed))
         self._endings = Endings(self._config)
         self._queues = queues = Queues(self._config)
         self._room = Room(self._config, self._pace, queues.waiting)
@@ -293,7 +294,6 @@ class Run(AsyncIterator[Outcome]):
                 if self._second_look is not None:
                     await self._second_look.aclose()
                 if self._deadline.is_over:
-                    hurry(self._feed)
                     self._fail_what_waits()
                 self._workers.end()
                 self._parking.close()

@@ -24,7 +24,7 @@ from asyncsdk.errors import AsyncSDKError, BadRequest, SourceUnreadable
 from asyncsdk.os_errors import os_error
 from asyncsdk.protocol.base import Metadata
 
-__all__ = ["BATCH_BYTES", "SMALL_FILE_BYTES", "PreparedItem", "examine", "metadata_bytes"]
+__all__ = ["BATCH_BYTES", "SMALL_FILE_BYTES", "TICK_NS", "PreparedItem", "examine", "metadata_bytes"]
 
 SMALL_FILE_BYTES = 64 * 1024
 """Files up to this size are read before they are prepared."""
@@ -32,7 +32,7 @@ SMALL_FILE_BYTES = 64 * 1024
 BATCH_BYTES = 8 * 1024 * 1024
 """Read at once at most."""
 
-_TICK_NS = 20_000_000
+TICK_NS = 20_000_000
 """A file that was changed this moment may change once more without another time: clocks of file systems tick every 4
 to 10 ms. Such a file has no identity yet.
 
@@ -157,7 +157,7 @@ def _examine_source(known: PreparedItem, source: Any) -> None:
         raise SourceUnreadable(f"{printable(str(source))}: is {kind}", source=printable(str(source)))
     known.size_bytes = status.st_size
     identity = Identity.of(status)
-    if abs(time_ns() - identity.mtime_ns) > _TICK_NS:
+    if abs(time_ns() - identity.mtime_ns) > TICK_NS:
         known.identity = identity
     if status.st_size <= SMALL_FILE_BYTES:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))

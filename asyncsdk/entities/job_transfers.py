@@ -117,7 +117,7 @@ async def upload_output(
     session: Session, job: JobRecord, path: str | PathLike[str], name: str, *, worker_id: str
 ) -> ArtifactRecord:
     """Send a file and make it an output of a job that this worker has; durable when it returns."""
-    session = patient(session)
+    client, session = session, patient(session)
     size = await known_size(Path(path))
     held = {"job_id": job.id, "worker_id": worker_id, "attempt": job.attempts}
     target, key = _accepted(await session.send(PrepareArtifact(**held, size_bytes=size)), name)
@@ -132,7 +132,7 @@ async def upload_output(
         size_bytes=outcome.size_bytes,
         crc32c=outcome.crc32c,
     )
-    return await session.send(message)
+    return await patient(client).send(message)  # that of the run waits no longer: the run is over
 
 
 async def download_artifact(

@@ -37,6 +37,10 @@ _POLICY = RetryPolicy(wait_initial_seconds=0.5, wait_max_seconds=16.0)
 _WAKE_SECONDS = 1.0
 """Within so many seconds those who wait come back after another message was answered, not all in one moment."""
 
+_ALONE_SECONDS = 60.0
+"""How long a message is sent again that the platform cannot digest (500) while it answers others: most likely it never
+will, and whatever else the run has to do waits behind it."""
+
 _FORGOTTEN_SECONDS = 300.0
 """When nobody asked for so long, the next failure is the first one of another outage."""
 
@@ -46,12 +50,14 @@ class Presence:
 
     Attributes:
         was_reached: Whether any message was ever answered, be it with a refusal.
+        answers: How many were.
         failing_since: When the first message failed of those that failed in a row (`time.monotonic`); None: the latest
             one was answered.
     """
 
     def __init__(self) -> None:
         self.was_reached = False
+        self.answers = 0
         self.failing_since: float | None = None
         self._failed_at = 0.0
         self._is_told = False
@@ -61,6 +67,7 @@ class Presence:
     def answered(self) -> None:
         """A message was answered."""
         self.was_reached = True
+        self.answers += 1
         if self.failing_since is None:
             return
         if self._is_told:
@@ -78,7 +85,7 @@ class Presence:
             return
         now = monotonic()
         if self.failing_since is None or now - self._failed_at > _FORGOTTEN_SECONDS:
-            self.failing_since = now
+            self.failing_since, self._is_told = now, False
         self._failed_at = now
 
     def tell(self, name: str, error: Exception, seconds: float) -> None:
@@ -163,7 +170,7 @@ class PatientSession:
         """
         if not message.is_repeatable:
             return await self._session.send(message)
-        first, number = math.inf, 0
+        first, number, answers = math.inf, 0, self._presence.answers
         while True:
             try:
                 return await self._session.send(message)
@@ -171,10 +178,13 @@ class PatientSession:
                 number += 1
                 first = min(first, monotonic(), self._presence.failing_since or math.inf)
                 left = first + self._outage_seconds - monotonic()
+                if isinstance(error, ServerError) and error.status == 500 and self._presence.answers != answers:
+                    left = min(left, first + _ALONE_SECONDS - monotonic())
                 seconds = self._pause(error, number, left)
                 if seconds is None:
                     raise
-                self._presence.tell(redact_url(self.settings.url or ""), error, self._outage_seconds)
+                if number == 1:  # one that is refused for ever while others are answered is not told of again and again
+                    self._presence.tell(redact_url(self.settings.url or ""), error, self._outage_seconds)
                 reason, hears = reason_of(error), isinstance(error, RequestError)
             await self._wait(seconds, reason, hears=hears)
 

@@ -34,10 +34,12 @@ class Keeping:
         self.state = "stopped"
 
     def ended(self, report: Report) -> None:
-        """Tell what the call amounted to. One that gave up on a server that was out counts as stopped."""
+        """Tell what the call amounted to."""
         self.is_complete = report.is_complete and report.ok
-        is_stopped = not report.is_complete or CircuitOpen.code in report.failures_by_code
-        self.state = "stopped" if is_stopped else "failed"
+        if not report.is_complete:
+            self.state = "stopped"
+        else:
+            self.state = "outage" if CircuitOpen.code in report.failures_by_code else "failed"
 
 
 @asynccontextmanager

@@ -62,10 +62,10 @@ class SingleBooks:
         if self._state is not None:
             self._state.forget()
 
-    async def arrived(self, crc32c: str) -> None:
+    async def arrived(self, crc32c: str, *, is_copy: bool) -> None:
         """Keep that its bytes arrived, before it is committed."""
         if self._state is not None:
-            self._state.begin({"arrived": crc32c})
+            self._state.arrived(crc32c, is_copy=is_copy)
             await self._journal.flush()
 
 

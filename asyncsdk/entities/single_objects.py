@@ -27,7 +27,7 @@ from asyncsdk.errors import (
     PermissionDenied,
 )
 from asyncsdk.protocol.uploads import PreparedUpload, RenewEntry, RenewUploads
-from asyncsdk.targets import MultipartTarget, Origin, ResumableTarget, Target
+from asyncsdk.targets import FileTarget, MultipartTarget, Origin, ResumableTarget, Target
 
 __all__ = ["SingleDownload", "SingleUpload", "renewed", "run_one", "upload_id_of"]
 
@@ -128,7 +128,8 @@ class SingleUpload(Hurried, ABC):
             if outcome.status != "done" or outcome.crc32c is None:
                 continue
             if self._books is not None:
-                await self._books.arrived(outcome.crc32c)
+                is_copy = isinstance(getattr(outcome.transfer, "target", None), FileTarget)
+                await self._books.arrived(outcome.crc32c, is_copy=is_copy)
             try:
                 outcome.reply = await self._commit(outcome.size_bytes, outcome.crc32c)
             except AsyncSDKError as error:

@@ -18,7 +18,17 @@ import orjson
 
 from asyncsdk.checksums import crc32c_hex
 from asyncsdk.domain.ids import is_id, make_id
-from asyncsdk.engine.journal import Finished, Identity, Journal, LargeState, digest_of, is_copied_at_once
+from asyncsdk.engine.journal import (
+    Entry,
+    Finished,
+    Identity,
+    Journal,
+    LargeState,
+    boot_number,
+    digest_of,
+    is_copied_at_once,
+)
+from asyncsdk.targets import FileTarget
 
 if TYPE_CHECKING:
     from asyncsdk.engine import Outcome, Upload
@@ -27,6 +37,9 @@ if TYPE_CHECKING:
 __all__ = ["UploadBooks", "as_new", "is_known", "new_item_id"]
 
 _KEY_DIGITS = 24 + 32
+_RECEIPT_BYTES = _KEY_DIGITS // 2 + 12
+_COPIED = b"c"
+"""Ends the receipt of what was copied into a folder of this machine."""
 
 
 class UploadBooks:
@@ -69,7 +82,8 @@ class UploadBooks:
             if entry is not None:
                 _know(known, identity, entry.crc32c)
                 known.is_settled = entry.is_settled
-                known.key, known.item_id = _read_receipt(entry.receipt)
+                if known.is_settled or not _may_be_torn(entry):
+                    known.key, known.item_id = _read_receipt(entry.receipt)
                 known.is_recalled = known.is_settled or bool(known.key)
 
     async def _recall_large(self, known: PreparedItem, identity: Identity) -> bool:
@@ -158,7 +172,10 @@ def _finished(outcomes: Iterable[Outcome]) -> Iterable[Finished]:
         crc32c = known.crc32c if checksum is None else checksum[7:]
         if known.identity is not None and crc32c is not None:
             known.digest = digest = digest_of(_name(known))
-            yield digest, known.identity, int(crc32c, 16), _receipt(known)
+            receipt = _receipt(known)
+            if receipt and isinstance(getattr(outcome.transfer, "target", None), FileTarget):
+                receipt += _COPIED
+            yield digest, known.identity, int(crc32c, 16), receipt
 
 
 def _name(known: PreparedItem) -> str:
@@ -186,10 +203,15 @@ def _receipt(known: PreparedItem) -> bytes:
 
 def _read_receipt(receipt: bytes) -> tuple[str, str]:
     """Return key and id of an item; nothing for one that was not sent."""
-    if len(receipt) != _KEY_DIGITS // 2 + 12:
+    if receipt[_RECEIPT_BYTES:] not in {b"", _COPIED} or len(receipt) < _RECEIPT_BYTES:
         return "", ""
-    digits = receipt.hex()
+    digits = receipt[:_RECEIPT_BYTES].hex()
     return f"{digits[:24]}-{digits[24:_KEY_DIGITS]}", digits[_KEY_DIGITS:]
+
+
+def _may_be_torn(entry: Entry) -> bool:
+    """Whether it is a copy of before this machine was started anew, see `LargeState.may_be_torn`."""
+    return entry.receipt[_RECEIPT_BYTES:] == _COPIED and entry.boot != boot_number()
 
 
 def new_item_id(known: PreparedItem) -> str:

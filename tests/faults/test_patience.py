@@ -13,11 +13,13 @@ from asyncsdk.engine import RetryPolicy, TransferConfig
 from asyncsdk.entities import patience
 from asyncsdk.platforms import rest
 from asyncsdk.platforms.requests import MAX_ATTEMPTS
+from asyncsdk.worker import Worker
 from tests.support.faults.breaks import Lost
 from tests.support.faults.fault import Fault
 from tests.support.faults.plan import Plan, Rule
 from tests.support.faults.refusals import Refuse
 from tests.support.faults.server import FaultServer
+from tests.support.jobs import EchoRunner
 from tests.support.server import RunningServer
 
 COUNT = 60
@@ -71,6 +73,20 @@ async def test_no_object_fails_and_none_is_there_twice(
         assert [item.path async for item in dataset.items.list()] == sorted(path.name for path in folder.iterdir())
         asked = sum(message in request.target for request in proxy.requests)
         assert asked > TIMES  # so many were in vain
+
+
+@pytest.mark.parametrize("message", ["prepare", "commit"])
+async def test_a_job_does_not_lose_its_output(platform: RunningServer, proxy: FaultServer, message: str) -> None:
+    """What is sent after the file is as patient as what is sent before."""
+    async with (
+        AsyncClient(proxy.url("").rstrip("/"), token=platform.token) as client,
+        Worker(client, runners=[EchoRunner()]),
+    ):
+        rule = Rule(Refuse(503), method="POST", path=f"*/artifacts/{message}", nth=list(range(1, TIMES + 1)))
+        proxy.plan = Plan([rule])
+        job = await client.jobs.create("echo", {}, inputs={"in": b"abc"})
+        await job.wait_result(timeout=60)
+        assert sum(request.target.endswith(f"/artifacts/{message}") for request in proxy.requests) == TIMES + 1
 
 
 async def test_a_single_call_is_as_quick_to_fail_as_ever(platform: RunningServer, proxy: FaultServer) -> None:

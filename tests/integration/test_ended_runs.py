@@ -19,6 +19,7 @@ from asyncsdk.engine.journal.catalogue import summaries
 from asyncsdk.errors import TooManyFailures
 
 COUNT = 3000
+COUNT_MOVED = 100
 
 
 class Refusing(BaseHTTPRequestHandler):
@@ -102,22 +103,34 @@ def test_a_command_ends_early_and_goes_on_later(
     assert handler.asked == COUNT
 
 
-def test_lines_that_an_outage_failed_are_gone_on_with(handler: type[Refusing], bucket: str, tmp_path: Path) -> None:
-    """All lines have an outcome when the server has been out for too long; those that were moved stay known."""
+@pytest.mark.parametrize("goes_on", ["by the same command", "by retry"])
+def test_lines_that_an_outage_failed_are_gone_on_with(
+    handler: type[Refusing], bucket: str, tmp_path: Path, home: Path, goes_on: str
+) -> None:
+    """All lines have an outcome when the server has been out for too long; those that were moved stay known until the
+    others are moved, too."""
     (tmp_path / "file").write_bytes(b"x" * 10)
     manifest, report = tmp_path / "m.jsonl", tmp_path / "r.jsonl"
-    lines = [json.dumps({"source": str(tmp_path / "file"), "url": f"{bucket}/{number}"}) for number in range(200)]
+    lines = [
+        json.dumps({"source": str(tmp_path / "file"), "url": f"{bucket}/{number}"})
+        for number in range(COUNT_MOVED + 12)
+    ]
     manifest.write_text("\n".join(lines))
-    handler.status, handler.taken = 503, 100
+    handler.status, handler.taken = 503, COUNT_MOVED
     command = ["transfer", str(manifest), "--report", str(report), "--concurrency", "8", "--outage", "1", "--quiet"]
     assert main(command) == ExitCode.SOME_FAILED
     *told, _ = map(json.loads, report.read_text().splitlines())
     done = sum(line["status"] == "done" for line in told)
-    assert done >= 100
+    assert done >= COUNT_MOVED
     assert any(line["code"] == "circuit_open" for line in told)
     handler.status, handler.asked = 200, 0
+    if goes_on == "by retry":
+        assert main([*command, "--retry", str(report)]) == ExitCode.OK
+        assert handler.asked == len(lines) - done
+        assert list(summaries(journal_folder(home))) == []  # what they name may be new the next time
+        return
     assert main(command) == ExitCode.OK
-    assert handler.asked == 200 - done
+    assert handler.asked == len(lines) - done
 
 
 async def test_an_upload_of_a_folder_keeps_its_journal(tmp_path: Path, home: Path) -> None:

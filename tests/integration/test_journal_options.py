@@ -130,7 +130,7 @@ def test_paths_given_to_resume_count_from_where_it_is_given(
 
     async def stopped(journal: Journal, **facts: Any) -> None:
         seen.append(journal.record.run_id)
-        await journal.begin()
+        journal.begin_large("of a line that is gone", {"upload_id": "u"})  # one that knows nothing is removed
         await end(journal, is_complete=False)
 
     with monkeypatch.context() as patched:

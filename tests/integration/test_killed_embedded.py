@@ -20,6 +20,7 @@ from asyncsdk.engine.journal.catalogue import forget, summaries
 from asyncsdk.engine.received import COPIED_BYTES
 from asyncsdk.engine.sources import FileSource
 from asyncsdk.engine.temporaries import is_temporary
+from asyncsdk.entities import upload_books
 from asyncsdk.errors import AsyncSDKError, RequestError, SourceUnreadable
 from asyncsdk.protocol.checkpoints import CommitCheckpoint
 from asyncsdk.protocol.uploads import CommitUploads
@@ -191,12 +192,19 @@ async def test_what_is_abandoned_is_removed_at_once(tmp_path: Path, home: Path, 
 
 @pytest.mark.parametrize("what", ["item", "checkpoint"])
 @pytest.mark.parametrize("is_another_boot", [True, False])
+@pytest.mark.parametrize("size", [5 * MiB, COPIED_BYTES + MiB])
 async def test_what_was_never_synced_is_not_committed_after_a_loss_of_power(
-    tmp_path: Path, home: Path, photos: Path, monkeypatch: pytest.MonkeyPatch, what: str, is_another_boot: bool
+    tmp_path: Path,
+    home: Path,
+    photos: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    what: str,
+    is_another_boot: bool,
+    size: int,
 ) -> None:
     """It was whole and not committed; its file has its size then, and perhaps not its bytes."""
     data, source = tmp_path / "data", photos / "large.bin"
-    os.truncate(source, COPIED_BYTES + MiB)
+    os.truncate(source, size)
     os.utime(source, (1_700_000_000, 1_700_000_000))
     async with AsyncClient(data=data) as client:
         dataset, model = await client.datasets.create("d"), await client.models.create("m")
@@ -211,9 +219,10 @@ async def test_what_was_never_synced_is_not_committed_after_a_loss_of_power(
             patched.setattr(Backend, "handle", _refusing(Backend.handle))
             with pytest.raises((AsyncSDKError, ExceptionGroup)):
                 await upload()
-        (arrived,) = [path for path in (data / "objects").rglob("*") if path.is_file() and _size(path) > COPIED_BYTES]
+        (arrived,) = [path for path in (data / "objects").rglob("*") if path.is_file() and _size(path) > MiB]
         if is_another_boot:
-            monkeypatch.setattr(large, "boot_number", lambda: 4711)
+            for module in (large, upload_books):
+                monkeypatch.setattr(module, "boot_number", lambda: 4711)
             with arrived.open("r+b") as file:
                 file.write(bytes(4096))
         with stopped_at(LARGE_BYTES, SourceUnreadable("none", source="")) as sizes:

@@ -75,7 +75,8 @@ def claim(connection: sqlite3.Connection, record: RunRecord, *, is_locked: bool)
     """Write into an open journal that it is of *record* and kept by this process.
 
     A retry of a run that was stopped leaves the journal that run's. What had finished in a run with no other witness is
-    forgotten once it came to its end, but for whoever goes on with the same retry.
+    forgotten once it came to its end, but for whoever goes on with the same retry, and unless that was for an outage:
+    then the same call goes on, and a retry of what failed is all that is left.
 
     Args:
         is_locked: Whether this process holds its lock, of a kind that the kernel knows.
@@ -100,9 +101,10 @@ def claim(connection: sqlite3.Connection, record: RunRecord, *, is_locked: bool)
             known = read_facts(*row[4:])
             marks = _marks_of_killed(known, holder)
             earlier = None if known is None else known.get("retried")
-            has_ended = state == "failed" or earlier is not None
+            is_over = state == "failed" or earlier is not None
+            has_ended = is_over or state == "outage"
             is_same = state != "failed" and record.retried is not None and record.retried.version == earlier
-            if record.is_sole_witness and has_ended and not is_same:
+            if record.is_sole_witness and is_over and not is_same:
                 forget_finished(connection)
         is_rest = record.retried is not None and (known is None or has_ended)
         facts: dict[str, Any] = {"arguments": dict(record.arguments), "is_rebuildable": record.is_rebuildable}
@@ -144,11 +146,12 @@ def _marks_of_killed(facts: dict[str, Any] | None, holder: Owner | None) -> tupl
     return tuple(dict.fromkeys(whole))[-_MOST_MARKS:]
 
 
-def give_up(path: Path, state: str | None) -> None:
+def give_up(path: Path, state: str | None, *, forgets_finished: bool = False) -> None:
     """Give up a journal of this process that could not be kept to the end; nothing when another one has it by now.
 
     Args:
         state: Why the run ended; None: everything of it is final, and what the journal says of it is too old.
+        forgets_finished: Whether only what is half-moved may be known to whoever goes on.
 
     Raises:
         sqlite3.Error, OSError: It cannot be done.
@@ -164,12 +167,17 @@ def give_up(path: Path, state: str | None) -> None:
             holder = None if row is None else owner_of(row[0])
             if holder is not None and _is_kept_by(holder, row[1], is_locked=lock.is_of_system):
                 return
+            if forgets_finished:
+                forget_finished(connection)
+                is_half_moved = connection.execute("SELECT EXISTS (SELECT 1 FROM large)").fetchone()[0]
+                state = state if is_half_moved else None
+                connection.execute("UPDATE run SET state = ?", (state or OVER,))  # whoever had it
             if state is None:
                 remove(path)
             elif holder is not None and holder.is_me():
                 connection.execute("UPDATE run SET state = ?, owner = '', updated_at = ?", (state, now_ms()))
     except sqlite3.DatabaseError:
-        if state is not None or not lock.is_of_system:
+        if (state is not None and not forgets_finished) or not lock.is_of_system:
             raise
         remove(path)  # damaged, or the disk is full: it is nobody's as long as we have its lock
     finally:

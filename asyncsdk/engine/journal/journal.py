@@ -297,11 +297,18 @@ class Journal:
         """Remove or release what there is, also what this run could not keep to its end. Runs in the thread."""
         if self._store is not None:
             self._guarded(partial(self._conclude, is_complete=is_complete, state=state))
+            if self._store is not None:
+                return  # kept to its end
         if self._was_lost:
             is_retry = self.record.retried is not None  # what else is left of the run nobody knows then
-            is_over = self._is_over(is_complete, state) and not is_retry
+            last = "stopped" if is_retry else None if is_complete else state
+            files: list[Path] = []
+            with suppress(sqlite3.Error, UnicodeDecodeError, ConfigError):
+                files = unfinished_files(self._path)
             try:
-                give_up(self._path, None if is_over else "stopped" if is_retry else state)
+                give_up(self._path, last, forgets_finished=last is not None and self._is_over(False, last))
+                if not self._path.exists():
+                    self._unlink(files)
             except (sqlite3.Error, OSError, ConfigError) as error:  # its lock is free: whoever comes next takes it over
                 _logger.info("the journal %s stays as it is: %s", self._path, error)
 
@@ -321,7 +328,8 @@ class Journal:
             self._forget(store)
         else:
             if self.record.is_sole_witness:
-                gone = store.forget_finished(forgets_unmet=retried is None)
+                # Which were met while nothing was kept, nobody knows: they stay until the next whole run.
+                gone = store.forget_finished(forgets_unmet=retried is None and self.sessions == 1)
                 self._unlink([file for facts in gone if (file := unfinished_file(facts)) is not None])
             if store.has_large():
                 store.release("failed")

@@ -118,10 +118,15 @@ class LargeState:
     def may_be_torn(self) -> bool:
         """Whether it is a copy that was whole before this machine was started anew, and never synced: a loss of power
         may have left the file its size and not its bytes."""
-        copy = self.facts.get("unfinished")
-        if not isinstance(copy, dict) or self.facts.get("boot") == boot_number():
+        copy, boot = self.facts.get("unfinished"), self.facts.get("boot")
+        if boot == boot_number() or (boot is None and not isinstance(copy, dict)):
             return False
-        return "arrived" in self.facts or self.whole_crc32c(copy.get("size_bytes", 0)) is not None
+        is_whole = isinstance(copy, dict) and self.whole_crc32c(copy.get("size_bytes", 0)) is not None
+        return is_whole or "arrived" in self.facts
+
+    def arrived(self, crc32c: str, *, is_copy: bool) -> None:
+        """Keep that all bytes of an object are there, as the copy of a file or not."""
+        self.begin({"arrived": crc32c, "boot": boot_number()} if is_copy else {"arrived": crc32c})
 
     def whole_crc32c(self, size_bytes: int) -> int | None:
         """Return the checksum of the object when all its parts are there, else None."""

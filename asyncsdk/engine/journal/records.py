@@ -83,7 +83,8 @@ class RunSummary:
         run_id: Its name.
         verb: What started it.
         arguments: What it was started with.
-        state: ``running``, ``stopped`` (told to, or by an error), ``failed`` (some objects failed) or ``killed``.
+        state: ``running``, ``stopped`` (told to, or by an error), ``failed`` (some objects failed),
+            ``outage`` (some because a server was out for too long) or ``killed``.
         owner: ``host:pid`` of who runs it; empty when nobody does.
         started_at: When it began first, milliseconds since 1970 UTC.
         updated_at: When it was written to last.

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from asyncsdk.checksums import crc32c
+from asyncsdk.cli import manifest_books
 from asyncsdk.cli.manifest_books import ManifestBooks
 from asyncsdk.cli.manifest_lines import parse_line
-from asyncsdk.engine import Outcome, Resume, SentPart, Skipped, Transfer, Upload
+from asyncsdk.engine import Download, Outcome, Resume, SentPart, Skipped, Transfer, Upload
 from asyncsdk.engine.journal import Journal, RunRecord
 
 RUN = RunRecord("transfer", {"place": "/m.jsonl"})
@@ -113,6 +115,50 @@ async def test_what_arrived_is_skipped_and_its_parts_are_forgotten(home: Path, s
     assert await journal.begun([upload.key.name]) == []
     await journal.end(is_complete=False)
     assert isinstance(await taken(home, source, parts()), Skipped)
+
+
+@pytest.mark.parametrize("keeps_changing", [True, False])
+async def test_a_file_that_was_changed_this_moment_is_looked_at_when_that_is_over(
+    home: Path, source: Path, monkeypatch: pytest.MonkeyPatch, keeps_changing: bool
+) -> None:
+    """Changed once more within one tick of the clock it has the same time, and was taken for moved already."""
+    clock = [source.stat().st_mtime_ns + 1_000_000]
+
+    def sleep(seconds: float) -> None:
+        clock[0] += round(seconds * 1e9) + 1
+        if keeps_changing:
+            os.utime(source, ns=(clock[0], clock[0]))
+
+    monkeypatch.setattr(manifest_books, "time", SimpleNamespace(time_ns=lambda: clock[0], sleep=sleep))
+    upload = await taken(home, source, parts(), is_begun=True)
+    assert resume_of(upload).identity == ((-1, -1, -1) if keeps_changing else upload.key.file)
+    clock[0] += 10**9
+    assert bool(resume_of(await taken(home, source, parts())).parts) is not keeps_changing
+    journal = await Journal.open(home, RUN)
+    ManifestBooks(journal).arrived(Outcome(upload, "done", size_bytes=250, checksum="crc32c:00000000"))
+    await journal.end(is_complete=False)
+    assert isinstance(await taken(home, source, parts()), Skipped) is not keeps_changing
+
+
+async def test_a_download_that_stands_there_twice_has_one_half_received_file(home: Path, tmp_path: Path) -> None:
+    """The second began a file of its own, and with that the journal removed the one of the first."""
+    journal = await Journal.open(home, RUN)
+    try:
+        books = ManifestBooks(journal)
+        line = json.dumps({"url": "https://b.example/o", "destination": str(tmp_path / "o")}).encode()
+        found = [one for number in (1, 2) for one in await books.go_on([parse_line(line, number, "m")])]
+        first, second = (one for one in found if isinstance(one, Download))
+        assert (first.received is not None, second.received, second.wants_identity) == (True, None, True)
+        await books.settle([Outcome(second, "done")])
+        (third,) = await books.go_on([parse_line(line, 3, "m")])
+        assert isinstance(third, Download)
+        assert third.received is None
+        await books.settle([Outcome(first, "failed")])
+        (fourth,) = await books.go_on([parse_line(line, 4, "m")])
+        assert isinstance(fourth, Download)
+        assert fourth.received is not None
+    finally:
+        await journal.end(is_complete=True)
 
 
 async def test_a_file_that_cannot_be_looked_at_is_nobodys(home: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -99,6 +100,37 @@ def test_retry_into_the_same_file_keeps_what_was_not_reached(tmp_path: Path) -> 
     assert [json.loads(line)["status"] for line in report.read_text().splitlines()] == ["done", "failed"]
     assert names_in(report) == ["a", "b"]
     assert [path.name for path in tmp_path.iterdir()] == ["r.jsonl"]
+
+
+@pytest.mark.parametrize(("is_whole", "kept"), [(False, [2]), (True, [])])
+def test_of_two_lines_of_a_manifest_for_one_place_each_is_reached_for_itself(
+    tmp_path: Path, is_whole: bool, kept: list[int]
+) -> None:
+    """What tells them apart, the query, no report holds. A retry that was stopped in between lost the second."""
+    report = tmp_path / "r.jsonl"
+    where: dict[str, Any] = {"source": "a", "destination": "https://b.example/upload"}
+    error = SourceNotFound("a: gone")
+    write(report, [make_entry("transfer", "a", "failed", **where, error=error, line=number) for number in (1, 2)])
+    writer = ReportWriter(report, retried=report)
+    writer.write(make_entry("transfer", "a", "done", **where, line=1))
+    writer.close(is_whole=is_whole)
+    assert [entry["line"] for entry in read_failed(report, "transfer")] == kept
+
+
+@pytest.mark.parametrize("is_whole", [False, True])
+def test_a_bad_line_of_a_manifest_that_was_mended_has_failed_no_more(tmp_path: Path, is_whole: bool) -> None:
+    """It stayed a failure, and each further retry moved what it is about once more."""
+    report, error = tmp_path / "r.jsonl", ConfigError("no JSON")
+    bad = [
+        make_entry("transfer", f"m:{number}", "failed", source=None, destination=None, error=error, line=number)
+        for number in (1, 2, 3)
+    ]
+    write(report, bad)
+    writer = ReportWriter(report, retried=report)
+    writer.write(make_entry("transfer", "a", "done", source="a", destination="https://b.example/a", line=1))
+    writer.write(bad[1] | {"name": "/elsewhere/m:2"})
+    writer.close(is_whole=is_whole)
+    assert [entry["name"] for entry in read_failed(report, "transfer")] == ["/elsewhere/m:2", "m:3"]
 
 
 def test_a_retry_into_the_same_file_that_is_killed_changes_nothing(tmp_path: Path) -> None:

@@ -58,8 +58,8 @@ async def test_a_pause_between_attempts_is_not_the_servers_lateness(
         assert airtime.started is not None
         raise ConnectionFailed("broken")
 
-    monkeypatch.setattr("asyncsdk.engine.work.anyio.sleep", sleep)
     async with Engine(config(retry=POLICY)) as engine:
+        monkeypatch.setattr(engine.limits.origins, "sleep", sleep)
         work = Work(engine._open(), Upload(b"x", PutTarget(server.url("/o"))), None, Meter())
         with pytest.raises(ConnectionFailed):
             await work.retry(attempt, airtime=airtime)

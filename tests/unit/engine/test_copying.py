@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +14,7 @@ import pytest
 from asyncsdk.checksums import crc32c, crc32c_hex
 from asyncsdk.engine import Download, Engine, FileOrigin, FileTarget, Outcome, Upload
 from asyncsdk.engine.received import COPIED_BYTES, Received
+from asyncsdk.engine.sinks import PartFile
 from asyncsdk.engine.sources import FileSource
 from asyncsdk.errors import AsyncSDKError, ChecksumMismatch, DestinationFull, SourceChanged, SourceUnreadable
 from tests.unit.engine.test_received import Book
@@ -155,3 +159,25 @@ async def test_of_a_file_that_was_replaced_before_it_was_open_nothing_is_told(
     await half.copy(engine, 2 * COPIED_BYTES)
     assert (half.book.unfinished, half.book.ranges, half.unfinished) == (None, {}, [])
     half.check_done(await half.copy(engine))
+
+
+async def test_a_file_that_was_made_and_not_told_of_is_removed(
+    engine: Engine, half: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cancelled while it is made: nobody would ever remove it."""
+    open_file, made = PartFile.open, threading.Event()
+
+    def slow(file: PartFile) -> bool:
+        was_there = open_file(file)
+        made.set()
+        time.sleep(0.05)
+        return was_there
+
+    monkeypatch.setattr(PartFile, "open", slow)
+    copying = asyncio.create_task(half.copy(engine))
+    assert await asyncio.to_thread(made.wait, 10)
+    copying.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await copying
+    assert half.book.unfinished is None
+    assert not half.unfinished

@@ -6,13 +6,14 @@ import base64
 import hashlib
 import os
 import zlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from asyncsdk.checksums import crc32c, crc32c_base64, crc32c_hex
-from asyncsdk.engine import Download, Engine, Outcome, StreamSink, UrlOrigin
+from asyncsdk.engine import Download, Engine, Outcome, StreamSink, UrlOrigin, download_digests
 from asyncsdk.engine.config import MiB
 from asyncsdk.engine.crc64 import crc64nvme
 from asyncsdk.engine.download_digests import stated_besides
@@ -340,6 +341,8 @@ SHA = b64(hashlib.sha256(b"x").digest())
         ({"x-amz-checksum-sha256": SHA, "x-amz-checksum-type": "FULL_OBJECT"}, "sha256", "sha256"),
         ({"x-amz-checksum-sha256": SHA, "x-amz-checksum-type": "COMPOSITE"}, None, None),
         ({"x-amz-checksum-sha256": f"{SHA}-3"}, None, None),
+        ({"x-amz-checksum-sha256": SHA, "content-range": "bytes 0-0/1"}, None, None),
+        ({"content-md5": MD5, "content-range": "bytes 0-0/1"}, "md5", None),
         ({"x-amz-checksum-sha256": SHA, "x-amz-checksum-crc32": "AAAAAA==", "content-md5": MD5}, "crc32", None),
     ],
 )
@@ -350,3 +353,40 @@ def test_the_cheapest_that_is_of_the_object_is_chosen(
     for is_range, expected in ((False, in_full), (True, in_range)):
         found = stated_besides(Headers.of(headers), is_range=is_range)
         assert (None if found is None else found.name) == expected
+
+
+@pytest.fixture
+def without_md5(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """As a Python that was built for FIPS may be."""
+    new = hashlib.new
+
+    def limited(name: str, *arguments: Any, **options: Any) -> Any:
+        if name == "md5":
+            raise ValueError("unsupported hash type md5")
+        return new(name, *arguments, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(hashlib, "new", limited)
+        download_digests._is_offered.cache_clear()
+        yield
+    download_digests._is_offered.cache_clear()
+
+
+@pytest.mark.parametrize("size", [SMALL, LARGE])
+@pytest.mark.parametrize("kind", KINDS)
+async def test_what_this_python_cannot_take_is_not_compared(
+    fetching: Fetching, server: HttpServer, kind: str, size: int, without_md5: None
+) -> None:
+    """The object comes as it did from a server that states nothing."""
+    server.objects["/o"] = data = os.urandom(size)
+    server.script("/o", *[answers(OF_OBJECT["x-ms-blob-content-md5"])] * 5)
+    outcome = await fetching.fetch(kind, size_bytes=size)
+    assert not outcome.verified
+    assert fetching.got(outcome) == data
+
+
+def test_another_digest_is_chosen_where_one_cannot_be_taken(without_md5: None) -> None:
+    crc64 = b64(crc64nvme(b"x").to_bytes(8, "little"))
+    found = stated_besides(Headers.of({"content-md5": md5(b"x"), "x-ms-content-crc64": crc64}))
+    assert found is not None
+    assert found.name == "crc64"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from asyncsdk.checksums import crc32c, crc32c_hex
 from asyncsdk.engine import Download, Engine, Outcome, UrlOrigin
 from asyncsdk.engine.config import MiB
 from asyncsdk.engine.received import Received, Unfinished
+from asyncsdk.engine.sinks import PartFile
 from tests.support.http_server import HttpServer, answer
 from tests.unit.engine.conftest import config
 
@@ -229,3 +232,25 @@ def test_nothing_is_gone_on_with_that_cannot_be_told_apart(
     assert not one.is_like(Unfinished("t", 101, 10, *mine))
     assert one.is_like(Unfinished("t", 100, 20, *theirs)) is is_like
     assert not Unfinished("t", 100, 0, *mine).is_like(other)
+
+
+async def test_a_file_that_was_made_and_not_told_of_is_removed(
+    engine: Engine, half: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cancelled while it is made: nobody would ever remove it."""
+    open_file, made = PartFile.open, threading.Event()
+
+    def slow(file: PartFile) -> bool:
+        was_there = open_file(file)
+        made.set()
+        time.sleep(0.05)
+        return was_there
+
+    monkeypatch.setattr(PartFile, "open", slow)
+    fetching = asyncio.create_task(half.fetch(engine))
+    assert await asyncio.to_thread(made.wait, 10)
+    fetching.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await fetching
+    assert half.book.unfinished is None
+    assert list(half.path.parent.iterdir()) == []

@@ -163,6 +163,51 @@ async def test_a_pause_that_fits_is_honoured_in_full(monkeypatch: pytest.MonkeyP
     assert 500 <= slept[0] <= 550
 
 
+@pytest.mark.parametrize(("status", "seconds"), [(503, 0.3), (500, 600.0)])
+async def test_one_that_is_refused_for_ever_ends_alone(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, status: int, seconds: float
+) -> None:
+    """Others are answered meanwhile, which does not let it wait anew; and the log is not filled with it. One that the
+    platform cannot digest waits for less than an outage does."""
+    monkeypatch.setattr(patience, "_ALONE_SECONDS", 0.3 if status == 500 else 600.0)
+    client = Client(outage_seconds=seconds)
+    session = reached(client)
+    poison = GetDataset(dataset_id="1" * 24)
+    send = client.send
+
+    async def answer(message: Message[Any]) -> Any:
+        client.failures = [ServerError("no", status=status)] if message is poison else []
+        return await send(message)
+
+    client.send = answer  # type: ignore[method-assign]
+    with caplog.at_level(logging.WARNING, "asyncsdk.entities"):
+        refused = asyncio.create_task(session.send(poison))
+        answered = 0
+        async with asyncio.timeout(30):
+            while not refused.done():
+                assert await session.send(ASKED) == "reply"
+                answered += 1
+                await asyncio.sleep(0.001)
+    assert isinstance(refused.exception(), ServerError)
+    assert answered > 10
+    assert client.sent - answered > 2
+    assert ["out" in record.message for record in caplog.records] == [True, False]
+
+
+async def test_another_outage_is_told_though_nothing_was_answered_since(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = Client(outage_seconds=0.1)
+    client.is_out = True
+    session = reached(client)
+    with caplog.at_level(logging.WARNING, "asyncsdk.entities"):
+        for _ in range(2):
+            with pytest.raises(ConnectionFailed):
+                await session.send(ASKED)
+            monkeypatch.setattr(patience, "_FORGOTTEN_SECONDS", 0.0)
+    assert len(caplog.records) > 1
+
+
 async def test_who_waits_hears_of_another_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(patience, "_WAKE_SECONDS", 0.001)
     client = Client(ConnectionFailed("refused"))

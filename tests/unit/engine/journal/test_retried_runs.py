@@ -12,6 +12,7 @@ import pytest
 from asyncsdk.engine.journal import Finished, Identity, Journal, RetriedReport, RunRecord, digest_of, journal_folder
 from asyncsdk.engine.journal.catalogue import summaries
 from asyncsdk.engine.received import Unfinished
+from tests.unit.engine.journal.test_journal import fill_the_disk
 
 UPLOAD = RunRecord("upload", {"place": "/photos"}, {"place": "/photos"})
 TRANSFER = RunRecord("transfer", {"place": "/m"}, {"place": "/m"}, is_sole_witness=True)
@@ -120,6 +121,29 @@ async def test_a_manifest_that_came_to_its_end_keeps_what_is_half_received(home:
     received.end()
     await journal.end(is_complete=True, state="failed")
     assert list(journal_folder(home).iterdir()) == []
+
+
+@pytest.mark.parametrize("is_again", [False, True], ids=["for good", "for a while"])
+@pytest.mark.parametrize("ok", [False, True], ids=["failed", "complete"])
+async def test_a_manifest_whose_journal_was_lost_for_a_while_keeps_what_is_half_received(
+    home: Path, tmp_path: Path, is_again: bool, ok: bool
+) -> None:
+    """Its file would otherwise stay, with nobody who knows of it. What is whole leaves neither."""
+    journal = await opened(home, TRANSFER, "a")
+    half = begin_file(journal, "big", tmp_path)
+    await journal.flush()
+    fill_the_disk(journal)
+    for number in range(5000):
+        journal.note(str(number))
+    await journal.flush()
+    assert not journal.is_kept
+    if is_again:
+        journal._try_again()
+        await journal.flush()
+        assert journal.is_kept
+    await journal.end(is_complete=ok, state="failed")
+    assert half.exists() is not ok
+    assert [(run.state, run.objects, run.large) for run in summaries(journal_folder(home))] == [("failed", 0, 1)][ok:]
 
 
 async def test_what_is_half_received_of_no_line_any_more_goes_with_the_next_whole_run(

@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from time import monotonic
 
 import pytest
 
-from asyncsdk.engine import Bandwidth, Download, Engine, Outcome, PutTarget, Timeouts, TransferConfig, Upload, UrlOrigin
+from asyncsdk.engine import (
+    Bandwidth,
+    Download,
+    Engine,
+    Outcome,
+    PutTarget,
+    Skipped,
+    Timeouts,
+    Transfer,
+    TransferConfig,
+    Upload,
+    UrlOrigin,
+)
 from asyncsdk.engine.budget import process_budget
 from asyncsdk.engine.config import KiB, MiB
 from asyncsdk.engine.limits.controller import Step
@@ -230,6 +242,35 @@ async def test_a_feed_that_was_not_taken_to_its_end_ends_the_run_with_the_deadli
         with pytest.raises(DeadlineExceeded, match="not all of its feed"):
             await engine.collect(endless(), on_outcome=outcomes.append)
     assert any(outcome.ok for outcome in outcomes)
+
+
+class Committing:
+    """A feed whose one object is there, and whose platform never answers; it is told when nobody is to wait."""
+
+    def __init__(self) -> None:
+        self._left = [Skipped("object")]
+        self._hurried = asyncio.Event()
+
+    async def take(self, want: int) -> Sequence[Transfer]:
+        taken, self._left = self._left, []
+        return taken
+
+    async def renew(self, transfer: Upload | Download, *, first_part: int = 1) -> None:
+        return None
+
+    async def settle(self, outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
+        await self._hurried.wait()
+        return outcomes
+
+    def wait_no_longer(self) -> None:
+        self._hurried.set()
+
+
+async def test_at_the_deadline_a_feed_waits_no_longer_for_its_platform() -> None:
+    """Also when nothing moves any more, and only what has arrived is to be committed."""
+    async with Engine(config(deadline_seconds=0.1)) as engine, asyncio.timeout(30):
+        report = await engine.collect(Committing())
+    assert (report.skipped, report.is_complete) == (1, True)
 
 
 async def test_a_single_transfer_has_the_same_deadline(server: HttpServer) -> None:
