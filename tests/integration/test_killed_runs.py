@@ -206,7 +206,14 @@ async def upload_killed(
             assert not has_journal(home), "a run that is complete is forgotten"
 
 
-@pytest.mark.parametrize(("verb", "kills"), [("upload", KILLS), ("overwrite", FEW_KILLS), ("fail", FEW_KILLS)])
+@pytest.mark.parametrize(
+    ("verb", "kills"),
+    [
+        ("upload", KILLS),
+        pytest.param("overwrite", FEW_KILLS, marks=pytest.mark.slow),
+        pytest.param("fail", FEW_KILLS, marks=pytest.mark.slow),
+    ],
+)
 async def test_a_killed_upload_goes_on(
     tmp_path: Path, home: Path, watch: Watch, verb: str, kills: int, record_property: Any
 ) -> None:

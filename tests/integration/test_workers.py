@@ -103,7 +103,7 @@ async def until_begun(marks: Path, count: int) -> list[tuple[str, int, int]]:
     return found
 
 
-@pytest.mark.parametrize("is_served", [False, True], ids=["embedded", "rest"])
+@pytest.mark.parametrize("is_served", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["embedded", "rest"])
 async def test_two_workers_never_take_one_job(tmp_path: Path, start: Start, marks: Path, is_served: bool) -> None:
     """200 jobs, two processes with two hands each: every job is begun once, and both have their share."""
 

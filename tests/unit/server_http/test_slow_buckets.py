@@ -218,7 +218,7 @@ async def test_a_checkpoint_whose_bytes_arrived_as_others_is_a_checksum_mismatch
     assert (outcome.error, forgotten) == (Feed.refusal, [1])
 
 
-async def arrived_nowhere(crc32c: str) -> None:
+async def arrived_nowhere(crc32c: str, *, is_copy: bool) -> None:
     """Keep nothing."""
 
 
